@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The boundary between QEMU's world (C, hw/) and the decisions (C++: engine/,
+ * topology/, acpi/, fdt/).  It carries opaque handles, plain values and one
+ * table of callbacks; no QEMU, GLib or C++ type crosses it, and no exception
+ * leaves it.
+ *
+ * Threads and locks
+ *   "Under the big lock" means that the caller serialises these calls for one
+ *   engine; inside QEMU that is the big QEMU lock (BQL).
+ *   viommu_endpoint_translate() may be called by any thread, with or without
+ *   the big lock, at the same time as any other call on the engine.
+ *   Callbacks are made only from calls that are made under the big lock, in
+ *   the calling thread, and never while a lock that translate takes is held.
+ *   A callback must not call back into the engine, except where noted.
+ *
+ * Units: addresses and sizes are bytes; "last" and "end" are inclusive.
+ * Requirement ids (ATT-1, MAP-6, ...) are listed in docs/requirements.md.
+ */
+#ifndef VIOMMU_VIOMMU_H
+#define VIOMMU_VIOMMU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#define VIOMMU_NOEXCEPT noexcept
+#else
+#define VIOMMU_NOEXCEPT
+#endif
+
+/* Raised whenever a structure, a function or the meaning of one changes. */
+#define VIOMMU_ABI_VERSION 1u
+
+/* The ABI version the C++ side was compiled with.  Any thread. */
+uint32_t viommu_abi_version(void) VIOMMU_NOEXCEPT;
+
+/* ------------------------------------------------------------------ */
+/* Wire facts that both sides need                                     */
+
+/* Device feature bits (virtio specification, IOMMU device, feature bits). */
+#define VIOMMU_F_INPUT_RANGE (UINT64_C(1) << 0)
+#define VIOMMU_F_DOMAIN_RANGE (UINT64_C(1) << 1)
+#define VIOMMU_F_MAP_UNMAP (UINT64_C(1) << 2)
+#define VIOMMU_F_BYPASS (UINT64_C(1) << 3)
+#define VIOMMU_F_PROBE (UINT64_C(1) << 4)
+#define VIOMMU_F_MMIO (UINT64_C(1) << 5)
+/* Bit 6 is BYPASS_CONFIG in the specification, TOPOLOGY in the 2020 proposal. */
+#define VIOMMU_F_BYPASS_CONFIG (UINT64_C(1) << 6)
+#define VIOMMU_F_TOPOLOGY (UINT64_C(1) << 6)
+
+#define VIOMMU_CONFIG_SIZE 40u      /* the specification's config space */
+#define VIOMMU_CONFIG_BYPASS 36u    /* offset of the one writable byte */
+#define VIOMMU_REQUEST_MAX 72u      /* longest readable part of a request */
+#define VIOMMU_FAULT_RECORD_SIZE 24u
+#define VIOMMU_PROBE_SIZE_MIN 512u  /* what stock QEMU offers */
+
+/* Access rights, also the kind of an access. */
+#define VIOMMU_READ 1u
+#define VIOMMU_WRITE 2u
+
+/* Reserved region subtypes as in the RESV_MEM property. */
+#define VIOMMU_RESV_RESERVED 0u
+#define VIOMMU_RESV_MSI 1u
+
+typedef struct ViommuRegion {
+    uint64_t start;
+    uint64_t last;
+    uint8_t subtype; /* VIOMMU_RESV_* */
+} ViommuRegion;
+
+/* Sorts regions by start and merges those of equal subtype that touch or
+ * overlap; where two subtypes overlap, the later entry of the input yields.
+ * Writes at most `cap` regions to `out` and returns how many there are, which
+ * may exceed `cap` (then call again with more room).  RSV-2, RSV-3.
+ * Any thread. */
+size_t viommu_regions_merge(const ViommuRegion *in, size_t n, ViommuRegion *out,
+                            size_t cap) VIOMMU_NOEXCEPT;
+
+/* ------------------------------------------------------------------ */
+/* Engine                                                              */
+
+typedef struct ViommuEngine ViommuEngine;
+typedef struct ViommuEndpoint ViommuEndpoint;
+typedef struct ViommuTopology ViommuTopology;
+
+/* Who an endpoint ID is at this moment.  Several functions share one endpoint
+ * when their DMA carries the same requester ID (behind a conventional
+ * bridge); `member` tells them apart and is never dereferenced. */
+typedef struct ViommuIdentity {
+    ViommuEndpoint *endpoint;
+    uintptr_t member;
+} ViommuIdentity;
+
+typedef struct ViommuCallbacks {
+    uint32_t abi_version; /* VIOMMU_ABI_VERSION */
+
+    /* Finds who has endpoint ID `id` now; false if nobody.  ATT-3, DET-2,
+     * PRB-2.  The topology has already been asked whether the ID can exist. */
+    bool (*resolve)(void *opaque, uint32_t id, ViommuIdentity *out);
+
+    /* The reverse: the ID that a fault record shall carry for this endpoint
+     * now; false if the endpoint has none any more.  FLT-3. */
+    bool (*endpoint_id)(void *opaque, void *endpoint_opaque, uint32_t *id);
+
+    /* Brackets a group of set_translating calls into one change of QEMU's
+     * memory topology; called only if there is something to change. */
+    void (*begin_switch)(void *opaque);
+    void (*commit_switch)(void *opaque);
+
+    /* The endpoint enters (true) or leaves (false) translation.  Never called
+     * with the value that is already in force. */
+    void (*set_translating)(void *opaque, void *endpoint_opaque,
+                            bool translating);
+
+    /* Called only for endpoints whose listeners want it
+     * (viommu_endpoint_set_listeners).  notify_unmap(0, UINT64_MAX) means
+     * everything. */
+    void (*notify_map)(void *opaque, void *endpoint_opaque, uint64_t iova,
+                       uint64_t last, uint64_t phys, uint32_t rights);
+    void (*notify_unmap)(void *opaque, void *endpoint_opaque, uint64_t iova,
+                         uint64_t last);
+} ViommuCallbacks;
+
+typedef struct ViommuEngineConfig {
+    uint64_t offered_features; /* VIOMMU_F_* that the device offers */
+    uint64_t page_size_mask;   /* CFG-1: not 0; lowest bit is the granule */
+    uint64_t input_start;
+    uint64_t input_last;
+    uint32_t domain_first;
+    uint32_t domain_last;
+    uint32_t probe_size;       /* at least VIOMMU_PROBE_SIZE_MIN; a multiple of 8 */
+    bool boot_bypass;          /* value of `bypass` after a system reset */
+    bool topology_array;       /* bit 6 means TOPOLOGY: no `bypass` field, but
+                                  ATTACH's BYPASS flag is honoured */
+    uint64_t max_mappings;     /* per engine; beyond it MAP answers NOMEM */
+    uint32_t max_domains;      /* per engine; beyond it ATTACH answers NOMEM */
+    const ViommuRegion *regions; /* of every endpoint; copied */
+    size_t region_count;
+} ViommuEngineConfig;
+
+/* Creates an engine without endpoints, not live, nothing negotiated.  On
+ * failure returns NULL and one sentence in `error`.  Under the big lock. */
+ViommuEngine *viommu_engine_new(const ViommuEngineConfig *config,
+                                const ViommuCallbacks *callbacks, void *opaque,
+                                char *error, size_t error_size) VIOMMU_NOEXCEPT;
+
+/* Frees the engine; all endpoints must have been freed.  Makes no callback.
+ * Under the big lock, no translation under way. */
+void viommu_engine_free(ViommuEngine *engine) VIOMMU_NOEXCEPT;
+
+/* Which description of the machine decides whether an ID can exist.  `iommu`
+ * is this engine's index in it.  NULL: no ID exists.  The topology must stay
+ * alive until it is replaced.  Under the big lock. */
+void viommu_engine_set_topology(ViommuEngine *engine,
+                                const ViommuTopology *topology,
+                                uint32_t iommu) VIOMMU_NOEXCEPT;
+
+/* The features the driver accepted (FEATURES_OK), 0 before and after reset. */
+void viommu_engine_set_features(ViommuEngine *engine,
+                                uint64_t negotiated) VIOMMU_NOEXCEPT;
+
+/* Whether DRIVER_OK is set.  Faults of an engine that is not live are counted
+ * as dropped and never reported (GEN-1). */
+void viommu_engine_set_live(ViommuEngine *engine, bool live) VIOMMU_NOEXCEPT;
+
+/* Device reset: every endpoint unattached, every domain gone, pending faults
+ * dropped, not live, nothing negotiated; `bypass` keeps its value.  INI-D1,
+ * CFG-4, GEN-5, GEN-14. */
+void viommu_engine_device_reset(ViommuEngine *engine) VIOMMU_NOEXCEPT;
+
+/* System reset: as above, and `bypass` is boot_bypass again.  CFG-5. */
+void viommu_engine_system_reset(ViommuEngine *engine) VIOMMU_NOEXCEPT;
+
+/* Fills the specification's config space.  GEN-6, GEN-8. */
+void viommu_engine_read_config(const ViommuEngine *engine,
+                               uint8_t config[VIOMMU_CONFIG_SIZE]) VIOMMU_NOEXCEPT;
+
+/* The driver wrote `value` to the `bypass` byte.  Returns true if it took
+ * effect and changed the value; a value other than 0 and 1, or a write without
+ * BYPASS_CONFIG negotiated, changes nothing.  CFG-6, CFG-D1, BYP-4. */
+bool viommu_engine_write_bypass(ViommuEngine *engine, uint8_t value) VIOMMU_NOEXCEPT;
+
+bool viommu_engine_bypass(const ViommuEngine *engine) VIOMMU_NOEXCEPT;
+
+/* One request: the readable part as copied out of guest memory, once; the
+ * length of the whole writable part; and, on return, what to write at the
+ * start of the writable part. */
+typedef struct ViommuRequest {
+    const uint8_t *in; /* at most VIOMMU_REQUEST_MAX bytes are looked at */
+    size_t in_size;
+    uint8_t *out;      /* room for viommu_engine_reply_max() bytes */
+    size_t writable;   /* length of the guest's writable part */
+    size_t used;       /* returned: bytes of `out` to write and to report */
+} ViommuRequest;
+
+/* The most that a reply takes: probe_size + 4. */
+size_t viommu_engine_reply_max(const ViommuEngine *engine) VIOMMU_NOEXCEPT;
+
+/* Applies requests in order.  Each is parsed, validated, then committed: a
+ * refused request changes nothing.  Used length 0 means the chain goes back
+ * unwritten (OPS-2, OPS-D1, PRB-3).  Under the big lock. */
+void viommu_engine_handle(ViommuEngine *engine, ViommuRequest *requests,
+                          size_t count) VIOMMU_NOEXCEPT;
+
+/* Takes the oldest pending fault as a wire record; false if there is none.
+ * Under the big lock.  FLT-1..FLT-6. */
+bool viommu_engine_pop_fault(ViommuEngine *engine,
+                             uint8_t record[VIOMMU_FAULT_RECORD_SIZE]) VIOMMU_NOEXCEPT;
+
+/* True if pop_fault may have something.  Any thread. */
+bool viommu_engine_fault_pending(const ViommuEngine *engine) VIOMMU_NOEXCEPT;
+
+typedef struct ViommuStats {
+    uint64_t translations; /* accesses that were given an address */
+    uint64_t faults;       /* accesses that were refused */
+    uint64_t faults_coalesced;
+    uint64_t faults_dropped;
+    uint64_t requests;
+    uint64_t requests_refused; /* status other than OK, or not answered */
+    uint64_t mappings;     /* live now */
+    uint64_t domains;      /* live now */
+} ViommuStats;
+
+void viommu_engine_stats(const ViommuEngine *engine, ViommuStats *out) VIOMMU_NOEXCEPT;
+
+/* ------------------------------------------------------------------ */
+/* Endpoints                                                           */
+
+/* A DMA requester with an address space of its own.  `opaque` is handed to
+ * callbacks.  `regions` are reserved for this endpoint beyond the engine's
+ * (copied, merged).  NULL if out of memory.  Starts unattached.  Under the big
+ * lock; makes no callback: ask viommu_endpoint_translating() for the initial
+ * state. */
+ViommuEndpoint *viommu_endpoint_new(ViommuEngine *engine, void *opaque,
+                                    const ViommuRegion *regions,
+                                    size_t region_count) VIOMMU_NOEXCEPT;
+
+/* The function is going away: detaches the endpoint and makes every further
+ * translation fail.  Calls set_translating if it changes, then no callback for
+ * this endpoint any more.  Under the big lock. */
+void viommu_endpoint_retire(ViommuEndpoint *endpoint) VIOMMU_NOEXCEPT;
+
+/* Frees a retired endpoint.  Under the big lock, when no thread can be inside
+ * viommu_endpoint_translate() for it. */
+void viommu_endpoint_free(ViommuEndpoint *endpoint) VIOMMU_NOEXCEPT;
+
+/* One of the functions behind the endpoint is gone or disabled.  The endpoint
+ * is detached when none of the members that were attached remains.  Under the
+ * big lock. */
+void viommu_endpoint_forget_member(ViommuEndpoint *endpoint,
+                                   uintptr_t member) VIOMMU_NOEXCEPT;
+
+/* True if accesses must go through viommu_endpoint_translate(); false if the
+ * endpoint bypasses.  BYP-1, BYP-2.  Under the big lock. */
+bool viommu_endpoint_translating(const ViommuEndpoint *endpoint) VIOMMU_NOEXCEPT;
+
+/* Which notifications somebody listens for.  Under the big lock; may be called
+ * from inside begin_switch..commit_switch. */
+void viommu_endpoint_set_listeners(ViommuEndpoint *endpoint, bool map,
+                                   bool unmap) VIOMMU_NOEXCEPT;
+
+typedef struct ViommuTranslation {
+    uint64_t phys;     /* guest-physical address that `iova` leads to */
+    uint64_t mask;     /* size - 1 of the aligned block around `iova` for which
+                          the same offset and rights hold: the largest power of
+                          two inside the mapping, aligned at the IOVA and
+                          congruent with the physical address; 0 on a fault */
+    uint32_t rights;   /* VIOMMU_READ | VIOMMU_WRITE of the whole block */
+    bool fault_queued; /* a record was queued: the caller arranges delivery */
+} ViommuTranslation;
+
+/* Looks `iova` up.  `access` is VIOMMU_READ, VIOMMU_WRITE, both, or 0 for a
+ * look-up that is no access (never faults, never counts).  If the mapping does
+ * not give all of `access`, `rights` is 0.  An endpoint that bypasses gets the
+ * identity with all rights.  Any thread; no callback.  MAP-6, OPS-5, BYP-1,
+ * BYP-2, DET-4, RSV-5, FLT-D1, FLT-D3. */
+void viommu_endpoint_translate(ViommuEndpoint *endpoint, uint64_t iova,
+                               uint32_t access, ViommuTranslation *out) VIOMMU_NOEXCEPT;
+
+/* Calls `visit` for every mapping of the endpoint's domain in IOVA order; not
+ * at all if it is unattached or bypasses.  Under the big lock; `visit` must not
+ * call the engine. */
+typedef void (*ViommuMappingVisitor)(void *ctx, uint64_t iova, uint64_t last,
+                                     uint64_t phys, uint32_t rights, bool mmio);
+void viommu_endpoint_for_each_mapping(ViommuEndpoint *endpoint,
+                                      ViommuMappingVisitor visit,
+                                      void *ctx) VIOMMU_NOEXCEPT;
+
+typedef struct ViommuEndpointStats {
+    bool attached;
+    bool bypass;         /* attached to a BYPASS domain */
+    uint32_t domain;     /* valid if attached */
+    uint64_t translations;
+    uint64_t faults;
+} ViommuEndpointStats;
+
+void viommu_endpoint_stats(const ViommuEndpoint *endpoint,
+                           ViommuEndpointStats *out) VIOMMU_NOEXCEPT;
+
+/* ------------------------------------------------------------------ */
+/* Migration: the byte form that QEMU's own device uses                */
+
+/* Returns false when the stream cannot take or give the bytes. */
+typedef bool (*ViommuPut)(void *ctx, const uint8_t *bytes, size_t size);
+typedef bool (*ViommuGet)(void *ctx, uint8_t *bytes, size_t size);
+
+/* Writes domains, mappings, attachments (by the IDs that are right now) and
+ * the bypass byte.  Under the big lock.  False if `put` failed. */
+bool viommu_engine_save(ViommuEngine *engine, ViommuPut put, void *ctx) VIOMMU_NOEXCEPT;
+
+/* Reads what viommu_engine_save() wrote into a staging area, checking every
+ * value; the engine's state does not change yet.  On failure returns false and
+ * one sentence in `error`.  Under the big lock. */
+bool viommu_engine_load(ViommuEngine *engine, ViommuGet get, void *ctx,
+                        char *error, size_t error_size) VIOMMU_NOEXCEPT;
+
+/* Puts the staged state in force, replacing all there was; IDs are resolved
+ * now.  On failure (an endpoint that does not exist here, ...) the engine is as
+ * after a device reset.  Under the big lock. */
+bool viommu_engine_load_commit(ViommuEngine *engine, char *error,
+                               size_t error_size) VIOMMU_NOEXCEPT;
+
+/* ------------------------------------------------------------------ */
+/* Topology: one model of the machine                                  */
+
+#define VIOMMU_NO_IOMMU UINT32_MAX
+#define VIOMMU_SEGMENT_MMIO 0xffffu /* endpoint ID = 0xffff0000 + index */
+
+typedef enum ViommuIommuKind {
+    VIOMMU_IOMMU_PCI = 0,
+    VIOMMU_IOMMU_MMIO = 1,
+} ViommuIommuKind;
+
+typedef struct ViommuIommuDesc {
+    const char *name;      /* for messages: the device's id or path */
+    ViommuIommuKind kind;
+    uint16_t segment;      /* PCI */
+    uint16_t requester_id; /* PCI */
+    uint64_t base;         /* MMIO: guest-physical base of the transport */
+    const char *const *root_buses; /* root buses claimed by name */
+    size_t root_bus_count; /* 0: takes all that nobody claims (the first such) */
+} ViommuIommuDesc;
+
+typedef struct ViommuRootBusDesc {
+    const char *name;   /* QEMU's bus id, for example "pcie.0" */
+    uint16_t segment;
+    uint8_t first_bus;  /* the root bus's own number */
+    uint8_t last_bus;   /* last number of the window that it owns */
+    bool bypass;        /* the machine's or the bridge's bypass flag */
+} ViommuRootBusDesc;
+
+typedef struct ViommuMmioEndpointDesc {
+    const char *name;
+    uint16_t index;     /* of the transport */
+    uint64_t base;      /* guest-physical base of its registers */
+    uint32_t iommu;     /* index of the IOMMU, VIOMMU_NO_IOMMU for the first
+                           one that takes all that nobody claims */
+} ViommuMmioEndpointDesc;
+
+typedef struct ViommuMachineDesc {
+    const ViommuIommuDesc *iommus;
+    size_t iommu_count;
+    const ViommuRootBusDesc *root_buses;
+    size_t root_bus_count;
+    const ViommuMmioEndpointDesc *mmio_endpoints;
+    size_t mmio_endpoint_count;
+} ViommuMachineDesc;
+
+/* Builds the model; the description is copied.  On conflict (a root bus
+ * claimed twice or unknown, overlapping windows, two takers of the rest, an
+ * IOMMU twice at one address, an MMIO IOMMU that is its own endpoint, ...)
+ * returns NULL and one sentence that names the devices.  Under the big lock;
+ * the result is immutable and may be read by any thread. */
+ViommuTopology *viommu_topology_new(const ViommuMachineDesc *machine, char *error,
+                                    size_t error_size) VIOMMU_NOEXCEPT;
+void viommu_topology_free(ViommuTopology *topology) VIOMMU_NOEXCEPT;
+
+/* True if `id` lies in a range that IOMMU `iommu` manages. */
+bool viommu_topology_manages(const ViommuTopology *topology, uint32_t iommu,
+                             uint32_t id) VIOMMU_NOEXCEPT;
+
+/* The IOMMU that manages the root bus of that name, or VIOMMU_NO_IOMMU. */
+uint32_t viommu_topology_root_bus_iommu(const ViommuTopology *topology,
+                                        const char *name) VIOMMU_NOEXCEPT;
+
+/* Everything of a VIOT table that follows the standard 36-byte ACPI header.
+ * Returns its size; writes it if `cap` suffices; 0 if the table cannot be
+ * expressed, with one sentence in `error`. */
+size_t viommu_topology_viot(const ViommuTopology *topology, uint8_t *out,
+                            size_t cap, char *error,
+                            size_t error_size) VIOMMU_NOEXCEPT;
+
+typedef enum ViommuArrayLayout {
+    VIOMMU_ARRAY_OFF = 0,
+    VIOMMU_ARRAY_V2 = 2,
+    VIOMMU_ARRAY_V3 = 3,
+} ViommuArrayLayout;
+
+/* The config space of IOMMU `iommu` from byte 36 on: header fields of the
+ * layout, padding, items.  Returns the size of the whole config space (36 +
+ * what was written); writes the bytes from 36 on to `out` if `cap` suffices.
+ * 0, with one sentence, if it does not fit `config_limit` bytes. */
+size_t viommu_topology_array(const ViommuTopology *topology, uint32_t iommu,
+                             ViommuArrayLayout layout, size_t config_limit,
+                             uint8_t *out, size_t cap, char *error,
+                             size_t error_size) VIOMMU_NOEXCEPT;
+
+/* Where the pieces of the model live in a device tree. */
+typedef struct ViommuFdtNodes {
+    const char *pci_host;          /* path of segment 0's PCI host node, NULL if none */
+    const uint32_t *phandles;      /* one per IOMMU, chosen by the caller */
+    const char *const *mmio_iommu_nodes;    /* per IOMMU; NULL for PCI ones */
+    const char *const *mmio_endpoint_nodes; /* per MMIO endpoint */
+} ViommuFdtNodes;
+
+/* Writes the model into the tree at `fdt`, which has room to grow in place
+ * (totalsize): the IOMMUs' nodes, #iommu-cells, iommu-map, iommus.  False with
+ * one sentence on failure; the tree may then be half written.  Under the big
+ * lock. */
+bool viommu_topology_fdt(const ViommuTopology *topology, void *fdt,
+                         const ViommuFdtNodes *nodes, char *error,
+                         size_t error_size) VIOMMU_NOEXCEPT;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VIOMMU_VIOMMU_H */
