@@ -231,9 +231,10 @@ void viommu_engine_stats(const ViommuEngine *engine, ViommuStats *out) VIOMMU_NO
 
 /* A DMA requester with an address space of its own.  `opaque` is handed to
  * callbacks.  `regions` are reserved for this endpoint beyond the engine's
- * (copied, merged).  NULL if out of memory.  Starts unattached.  Under the big
- * lock; makes no callback: ask viommu_endpoint_translating() for the initial
- * state. */
+ * (copied, merged).  NULL if out of memory, or if the regions cannot be told to
+ * the guest: ill-formed, more than PROBE has room for, or more than one for MSIs
+ * (PRB-D1, RSV-2).  Starts unattached.  Under the big lock; makes no callback:
+ * ask viommu_endpoint_translating() for the initial state. */
 ViommuEndpoint *viommu_endpoint_new(ViommuEngine *engine, void *opaque,
                                     const ViommuRegion *regions,
                                     size_t region_count) VIOMMU_NOEXCEPT;
@@ -308,7 +309,8 @@ typedef bool (*ViommuPut)(void *ctx, const uint8_t *bytes, size_t size);
 typedef bool (*ViommuGet)(void *ctx, uint8_t *bytes, size_t size);
 
 /* Writes domains, mappings, attachments (by the IDs that are right now) and
- * the bypass byte.  Under the big lock.  False if `put` failed. */
+ * the bypass byte.  Under the big lock.  False if `put` failed, or if an attached
+ * endpoint has no ID right now: left out, it could arrive bypassing. */
 bool viommu_engine_save(ViommuEngine *engine, ViommuPut put, void *ctx) VIOMMU_NOEXCEPT;
 
 /* Reads what viommu_engine_save() wrote into a staging area, checking every

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The C form of the engine.  Nothing is thrown past here: functions that can
+// run out of memory say so in their own way, the others cannot throw.
+#include "engine.h"
+
+#include <cstdio>
+#include <new>
+#include <string>
+
+using viommu::big_lock;
+
+namespace
+{
+
+void set_error(char *error, size_t size, const char *message) noexcept
+{
+    if (error && size != 0) {
+        std::snprintf(error, size, "%s", message);
+    }
+}
+
+bool callbacks_complete(const ViommuCallbacks &callbacks) noexcept
+{
+    return callbacks.resolve && callbacks.endpoint_id && callbacks.begin_switch &&
+           callbacks.commit_switch && callbacks.set_translating && callbacks.notify_map &&
+           callbacks.notify_unmap;
+}
+
+// Runs `step`, which yields an error message, empty on success.
+template <typename Step> bool report_errors(char *error, size_t size, Step step) noexcept
+{
+    try {
+        const std::string message = step();
+        if (message.empty()) {
+            return true;
+        }
+        set_error(error, size, message.c_str());
+    } catch (const std::exception &exception) {
+        set_error(error, size, exception.what());
+    }
+    return false;
+}
+
+} // namespace
+
+uint32_t viommu_abi_version(void) noexcept
+{
+    return VIOMMU_ABI_VERSION;
+}
+
+size_t viommu_regions_merge(const ViommuRegion *in, size_t n, ViommuRegion *out,
+                            size_t cap) noexcept
+{
+    return viommu::merge_regions({in, n}, std::span<ViommuRegion>{out, cap});
+}
+
+/* Engine */
+
+ViommuEngine *viommu_engine_new(const ViommuEngineConfig *config, const ViommuCallbacks *callbacks,
+                                void *opaque, char *error, size_t error_size) noexcept
+{
+    try {
+        if (callbacks->abi_version != VIOMMU_ABI_VERSION) {
+            set_error(error, error_size, "the callbacks are of another ABI version");
+            return nullptr;
+        }
+        if (!callbacks_complete(*callbacks)) {
+            set_error(error, error_size, "a callback is missing");
+            return nullptr;
+        }
+        if (const char *reason = viommu::Settings::refuse(*config)) {
+            set_error(error, error_size, reason);
+            return nullptr;
+        }
+        return new ViommuEngine(*config, *callbacks, opaque);
+    } catch (const std::exception &exception) {
+        set_error(error, error_size, exception.what());
+        return nullptr;
+    }
+}
+
+void viommu_engine_free(ViommuEngine *engine) noexcept
+{
+    delete engine;
+}
+
+void viommu_engine_set_topology(ViommuEngine *engine, const ViommuTopology *topology,
+                                uint32_t iommu) noexcept
+{
+    big_lock.assert_held();
+    engine->set_topology(topology, iommu);
+}
+
+void viommu_engine_set_features(ViommuEngine *engine, uint64_t negotiated) noexcept
+{
+    big_lock.assert_held();
+    engine->set_features(negotiated);
+}
+
+void viommu_engine_set_live(ViommuEngine *engine, bool live) noexcept
+{
+    big_lock.assert_held();
+    engine->set_live(live);
+}
+
+void viommu_engine_device_reset(ViommuEngine *engine) noexcept
+{
+    big_lock.assert_held();
+    engine->device_reset();
+}
+
+void viommu_engine_system_reset(ViommuEngine *engine) noexcept
+{
+    big_lock.assert_held();
+    engine->system_reset();
+}
+
+void viommu_engine_read_config(const ViommuEngine *engine,
+                               uint8_t config[VIOMMU_CONFIG_SIZE]) noexcept
+{
+    big_lock.assert_held();
+    engine->read_config(std::span<uint8_t, VIOMMU_CONFIG_SIZE>(config, VIOMMU_CONFIG_SIZE));
+}
+
+bool viommu_engine_write_bypass(ViommuEngine *engine, uint8_t value) noexcept
+{
+    big_lock.assert_held();
+    return engine->write_bypass(value);
+}
+
+bool viommu_engine_bypass(const ViommuEngine *engine) noexcept
+{
+    big_lock.assert_held();
+    return engine->bypass();
+}
+
+size_t viommu_engine_reply_max(const ViommuEngine *engine) noexcept
+{
+    return engine->reply_max();
+}
+
+void viommu_engine_handle(ViommuEngine *engine, ViommuRequest *requests, size_t count) noexcept
+{
+    big_lock.assert_held();
+    for (size_t i = 0; i < count; i++) {
+        engine->handle(requests[i]);
+    }
+}
+
+bool viommu_engine_pop_fault(ViommuEngine *engine,
+                             uint8_t record[VIOMMU_FAULT_RECORD_SIZE]) noexcept
+{
+    big_lock.assert_held();
+    return engine->pop_fault(
+        std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE>(record, VIOMMU_FAULT_RECORD_SIZE));
+}
+
+bool viommu_engine_fault_pending(const ViommuEngine *engine) noexcept
+{
+    return engine->fault_pending();
+}
+
+void viommu_engine_stats(const ViommuEngine *engine, ViommuStats *out) noexcept
+{
+    big_lock.assert_held();
+    *out = engine->stats();
+}
+
+/* Endpoints */
+
+ViommuEndpoint *viommu_endpoint_new(ViommuEngine *engine, void *opaque, const ViommuRegion *regions,
+                                    size_t region_count) noexcept
+{
+    big_lock.assert_held();
+    try {
+        return engine->add_endpoint(opaque, {regions, region_count});
+    } catch (const std::bad_alloc &) {
+        return nullptr;
+    }
+}
+
+void viommu_endpoint_retire(ViommuEndpoint *endpoint) noexcept
+{
+    big_lock.assert_held();
+    endpoint->engine.retire(*endpoint);
+}
+
+void viommu_endpoint_free(ViommuEndpoint *endpoint) noexcept
+{
+    big_lock.assert_held();
+    endpoint->engine.remove_endpoint(*endpoint);
+    delete endpoint;
+}
+
+void viommu_endpoint_forget_member(ViommuEndpoint *endpoint, uintptr_t member) noexcept
+{
+    big_lock.assert_held();
+    endpoint->engine.forget_member(*endpoint, member);
+}
+
+bool viommu_endpoint_translating(const ViommuEndpoint *endpoint) noexcept
+{
+    big_lock.assert_held();
+    return endpoint->engine.must_translate(*endpoint);
+}
+
+void viommu_endpoint_set_listeners(ViommuEndpoint *endpoint, bool map, bool unmap) noexcept
+{
+    big_lock.assert_held();
+    endpoint->map_listener = map;
+    endpoint->unmap_listener = unmap;
+}
+
+void viommu_endpoint_translate(ViommuEndpoint *endpoint, uint64_t iova, uint32_t access,
+                               ViommuTranslation *out) noexcept
+{
+    *out = endpoint->translate(iova, access);
+}
+
+void viommu_endpoint_for_each_mapping(ViommuEndpoint *endpoint, ViommuMappingVisitor visit,
+                                      void *ctx) noexcept
+{
+    big_lock.assert_held();
+    const viommu::Domain *const domain = endpoint->stable_domain();
+    if (!domain) {
+        return;
+    }
+    const viommu::MappingSet &mappings = domain->stable_mappings();
+    for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
+        visit(ctx, mapping->iova, mapping->last, mapping->phys, mapping->rights(), mapping->mmio());
+    }
+}
+
+void viommu_endpoint_stats(const ViommuEndpoint *endpoint, ViommuEndpointStats *out) noexcept
+{
+    big_lock.assert_held();
+    const viommu::Domain *const domain = endpoint->stable_domain();
+    *out = ViommuEndpointStats{};
+    out->attached = domain != nullptr;
+    if (domain) {
+        out->bypass = domain->bypass;
+        out->domain = domain->id;
+    }
+    out->translations = endpoint->translations.load(std::memory_order_relaxed);
+    out->faults = endpoint->faults.load(std::memory_order_relaxed);
+}
+
+/* Migration */
+
+bool viommu_engine_save(ViommuEngine *engine, ViommuPut put, void *ctx) noexcept
+{
+    big_lock.assert_held();
+    return engine->save(put, ctx);
+}
+
+bool viommu_engine_load(ViommuEngine *engine, ViommuGet get, void *ctx, char *error,
+                        size_t error_size) noexcept
+{
+    return report_errors(error, error_size, [&] {
+        big_lock.assert_held();
+        return engine->load(get, ctx);
+    });
+}
+
+bool viommu_engine_load_commit(ViommuEngine *engine, char *error, size_t error_size) noexcept
+{
+    return report_errors(error, error_size, [&] {
+        big_lock.assert_held();
+        return engine->load_commit();
+    });
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "endpoint.h"
+
+#include "engine.h"
+
+#include <utility>
+
+namespace viommu
+{
+
+namespace
+{
+
+constexpr uint32_t kAllRights = VIOMMU_READ | VIOMMU_WRITE;
+
+} // namespace
+
+static_assert(wire::kMapRead == VIOMMU_READ && wire::kMapWrite == VIOMMU_WRITE &&
+                  wire::kFaultRead == VIOMMU_READ && wire::kFaultWrite == VIOMMU_WRITE,
+              "rights, MAP flags and fault flags share their bits");
+
+Endpoint::Endpoint(Engine &owner, void *endpoint_opaque, Regions merged, bool has_own_regions)
+    : engine(owner), opaque(endpoint_opaque), regions(std::move(merged)),
+      own_regions(has_own_regions), fault_source(endpoint_opaque)
+{
+}
+
+// W20: every decision about one access is made here, from one snapshot.
+Endpoint::Answer Endpoint::look_up(uint64_t iova) const
+{
+    const Answer identity{iova, UINT64_MAX, kAllRights, wire::Reason::Unknown};
+    const Answer no_domain{0, 0, 0, wire::Reason::Domain};
+    const Answer no_mapping{0, 0, 0, wire::Reason::Mapping};
+
+    if (retired) {
+        return no_domain; // W18
+    }
+    if (!domain) {
+        return engine.bypass_for_lookup() ? identity : no_domain; // BYP-1, OPS-5
+    }
+    if (domain->bypass) {
+        return identity; // BYP-2
+    }
+    if (const ViommuRegion *region = find_region(regions, iova)) {
+        if (region->subtype != VIOMMU_RESV_MSI) {
+            return no_mapping; // RSV-5
+        }
+        return Answer{iova, block_mask(iova, region->start, region->last, 0), kAllRights,
+                      wire::Reason::Unknown};
+    }
+    const std::optional<Mapping> mapping = domain->mappings.find(iova);
+    if (!mapping) {
+        return no_mapping;
+    }
+    return Answer{mapping->phys + (iova - mapping->iova),
+                  block_mask(iova, mapping->iova, mapping->last, mapping->iova - mapping->phys),
+                  mapping->rights(), wire::Reason::Mapping};
+}
+
+ViommuTranslation Endpoint::translate(uint64_t iova, uint32_t access)
+{
+    const Answer answer = [&] {
+        DataReader guard(engine.data_rwlock());
+        return look_up(iova);
+    }();
+
+    access &= kAllRights;
+    const uint32_t refused = access & ~answer.rights; // MAP-6
+    if (refused == 0) {
+        if (access != 0) {
+            translations.fetch_add(1, std::memory_order_relaxed);
+        }
+        return ViommuTranslation{answer.phys, answer.mask, answer.rights, false};
+    }
+    faults.fetch_add(1, std::memory_order_relaxed);
+    const bool queued = engine.fault_queue().report(fault_source, iova, answer.reason, refused);
+    return ViommuTranslation{0, 0, 0, queued};
+}
+
+} // namespace viommu

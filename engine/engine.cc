@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "engine.h"
+
+#include <algorithm>
+#include <cassert>
+#include <unordered_map>
+#include <utility>
+
+namespace viommu
+{
+
+Engine::Engine(const ViommuEngineConfig &config, const ViommuCallbacks &callbacks, void *opaque)
+    : settings_(config), callbacks_(callbacks), opaque_(opaque), faults_(settings_.granule()),
+      bypass_(settings_.boot_bypass)
+{
+}
+
+Engine::~Engine()
+{
+    assert(endpoints_.empty());
+}
+
+/* Device state */
+
+void Engine::set_topology(const ViommuTopology *topology, uint32_t iommu)
+{
+    topology_ = topology;
+    iommu_ = iommu;
+}
+
+void Engine::set_features(uint64_t negotiated)
+{
+    negotiated_ = negotiated & settings_.offered;
+}
+
+void Engine::set_live(bool live)
+{
+    faults_.set_live(live);
+}
+
+void Engine::device_reset()
+{
+    reset(bypass());
+} // CFG-4
+
+void Engine::system_reset()
+{
+    reset(settings_.boot_bypass);
+} // CFG-5
+
+// INI-D1, W5
+void Engine::reset(bool bypass)
+{
+    negotiated_ = 0;
+    faults_.set_live(false);
+    replace_all({}, {}, bypass);
+}
+
+void Engine::read_config(std::span<uint8_t, VIOMMU_CONFIG_SIZE> config) const
+{
+    std::fill(config.begin(), config.end(), uint8_t{0});
+    wire::store(&config[0], settings_.page_size_mask);
+    wire::store(&config[8], settings_.input_start);
+    wire::store(&config[16], settings_.input_last);
+    wire::store(&config[24], settings_.domain_first);
+    wire::store(&config[28], settings_.domain_last);
+    wire::store(&config[32], settings_.probe_size);
+    if (settings_.has_bypass_field()) {
+        config[VIOMMU_CONFIG_BYPASS] = bypass() ? 1 : 0; // CFG-6
+    }
+}
+
+bool Engine::write_bypass(uint8_t value)
+{
+    // BYP-4, CFG-6, W13: a wrong write is the driver's mistake, not a reason to
+    // stop.
+    if (!settings_.has_bypass_field() || !negotiated(VIOMMU_F_BYPASS_CONFIG) || value > 1) {
+        return false;
+    }
+    const bool wanted = value == 1;
+    if (wanted == bypass()) {
+        return false;
+    }
+    {
+        DataWriter guard(rwlock_);
+        bypass_ = wanted;
+    }
+    settle(endpoints_);
+    return true;
+}
+
+bool Engine::pop_fault(std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE> record)
+{
+    while (const std::optional<Fault> fault = faults_.pop()) {
+        // FLT-3: the ID is the one of now; without one there is nothing to say.
+        uint32_t id = 0;
+        if (!callbacks_.endpoint_id(opaque_, fault->endpoint_opaque, &id)) {
+            faults_.count_dropped();
+            continue;
+        }
+        std::fill(record.begin(), record.end(), uint8_t{0}); // FLT-1
+        record[0] = static_cast<uint8_t>(fault->reason);
+        wire::store(&record[4], fault->directions | wire::kFaultAddress);
+        wire::store(&record[8], id);
+        wire::store(&record[16], fault->address);
+        return true;
+    }
+    return false;
+}
+
+ViommuStats Engine::stats() const
+{
+    ViommuStats stats{};
+    stats.translations = past_translations_;
+    stats.faults = past_faults_;
+    for (const Endpoint *endpoint : endpoints_) {
+        stats.translations += endpoint->translations.load(std::memory_order_relaxed);
+        stats.faults += endpoint->faults.load(std::memory_order_relaxed);
+    }
+    stats.faults_coalesced = faults_.coalesced();
+    stats.faults_dropped = faults_.dropped();
+    stats.requests = requests_;
+    stats.requests_refused = refused_;
+    stats.mappings = mapping_count_;
+    stats.domains = domains_.size();
+    return stats;
+}
+
+/* Endpoints */
+
+ViommuEndpoint *Engine::add_endpoint(void *endpoint_opaque, std::span<const ViommuRegion> regions)
+{
+    if (!regions_valid(regions)) {
+        return nullptr;
+    }
+    Regions merged = merged_regions(settings_.regions, regions);
+    if (regions_unfit(merged, settings_.probe_size)) {
+        return nullptr;
+    }
+    auto endpoint = std::make_unique<ViommuEndpoint>(*this, endpoint_opaque, std::move(merged),
+                                                     !regions.empty());
+    endpoint->translating = must_translate(*endpoint);
+    endpoints_.push_back(endpoint.get());
+    return endpoint.release();
+}
+
+void Engine::retire(Endpoint &endpoint)
+{
+    const std::unique_ptr<Domain> dying = unlink(endpoint);
+    {
+        DataWriter guard(rwlock_);
+        point_to(endpoint, nullptr);
+        endpoint.retired = true;
+    }
+    Endpoint *const changed = &endpoint;
+    settle({&changed, 1});
+    endpoint.map_listener = false;
+    endpoint.unmap_listener = false;
+    faults_.close(endpoint.fault_source);
+}
+
+void Engine::remove_endpoint(Endpoint &endpoint)
+{
+    assert(endpoint.stable_retired());
+    past_translations_ += endpoint.translations.load(std::memory_order_relaxed);
+    past_faults_ += endpoint.faults.load(std::memory_order_relaxed);
+    std::erase(endpoints_, &endpoint);
+}
+
+void Engine::forget_member(Endpoint &endpoint, uintptr_t member)
+{
+    if (std::erase(endpoint.members, member) != 0 && endpoint.members.empty()) {
+        leave(endpoint);
+    }
+}
+
+bool Engine::must_translate(const Endpoint &endpoint) const
+{
+    if (endpoint.stable_retired()) {
+        return true;
+    }
+    const Domain *domain = endpoint.stable_domain();
+    return domain ? !domain->bypass : !bypass();
+}
+
+/* Attachments */
+
+std::optional<ViommuIdentity> Engine::resolve(uint32_t id) const
+{
+    if (!topology_ || !viommu_topology_manages(topology_, iommu_, id)) {
+        return std::nullopt;
+    }
+    ViommuIdentity who{};
+    if (!callbacks_.resolve(opaque_, id, &who) || !who.endpoint || &who.endpoint->engine != this ||
+        who.endpoint->stable_retired()) {
+        return std::nullopt;
+    }
+    return who;
+}
+
+Domain *Engine::find_domain(uint32_t id) const
+{
+    const auto entry = domains_.find(id);
+    return entry == domains_.end() ? nullptr : entry->second.get();
+}
+
+std::unique_ptr<Domain> Engine::unlink(Endpoint &endpoint)
+{
+    endpoint.members.clear();
+    Domain *const domain = endpoint.stable_domain();
+    if (!domain) {
+        return nullptr;
+    }
+    std::erase(domain->endpoints, &endpoint);
+    if (!domain->endpoints.empty()) {
+        return nullptr;
+    }
+    // DET-D1
+    mapping_count_ -= domain->stable_mappings().size();
+    auto node = domains_.extract(domain->id);
+    return std::move(node.mapped());
+}
+
+void Engine::point_to(Endpoint &endpoint, Domain *domain)
+{
+    if (endpoint.domain && !endpoint.domain->bypass) {
+        endpoint.left_mappings = true;
+    }
+    endpoint.domain = domain;
+    endpoint.entered_mappings = domain && !domain->bypass;
+}
+
+void Engine::leave(Endpoint &endpoint)
+{
+    const std::unique_ptr<Domain> dying = unlink(endpoint);
+    {
+        DataWriter guard(rwlock_);
+        point_to(endpoint, nullptr);
+    }
+    Endpoint *const changed = &endpoint;
+    settle({&changed, 1});
+}
+
+void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments, bool bypass)
+{
+    {
+        DataWriter guard(rwlock_);
+        for (Endpoint *endpoint : endpoints_) {
+            point_to(*endpoint, nullptr);
+            endpoint->members.clear();
+        }
+        for (Attachment &attachment : attachments) {
+            point_to(*attachment.endpoint, attachment.domain);
+            attachment.endpoint->members = std::move(attachment.members);
+        }
+        bypass_ = bypass;
+    }
+    // The old domains live until this returns; nobody can look into them.
+    domains_.swap(domains);
+    mapping_count_ = 0;
+    for (const auto &[id, domain] : domains_) {
+        mapping_count_ += domain->stable_mappings().size();
+    }
+    faults_.clear();
+    settle(endpoints_);
+}
+
+// DET-4, W23
+void Engine::settle(std::span<Endpoint *const> changed)
+{
+    // While the listeners of the old state are still there.
+    for (Endpoint *endpoint : changed) {
+        if (std::exchange(endpoint->left_mappings, false)) {
+            notify_unmap(*endpoint, 0, UINT64_MAX);
+        }
+    }
+
+    const bool switches =
+        std::any_of(changed.begin(), changed.end(), [this](const Endpoint *endpoint) {
+            big_lock.assert_held();
+            return endpoint->translating != must_translate(*endpoint);
+        });
+    if (switches) {
+        callbacks_.begin_switch(opaque_);
+        for (Endpoint *endpoint : changed) {
+            const bool translating = must_translate(*endpoint);
+            if (endpoint->translating != translating) {
+                endpoint->translating = translating;
+                endpoint->entered_translation = translating;
+                callbacks_.set_translating(opaque_, endpoint->opaque, translating);
+            }
+        }
+        callbacks_.commit_switch(opaque_);
+    }
+
+    // Listeners may have come with the commit.
+    for (Endpoint *endpoint : changed) {
+        if (std::exchange(endpoint->entered_translation, false)) {
+            // What was cached during bypass must not outlive it.
+            notify_unmap(*endpoint, 0, UINT64_MAX);
+        }
+        if (std::exchange(endpoint->entered_mappings, false) && endpoint->map_listener) {
+            const MappingSet &mappings = endpoint->stable_domain()->stable_mappings();
+            for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
+                notify_map(*endpoint, *mapping);
+            }
+        }
+    }
+}
+
+void Engine::notify_unmap(const Endpoint &endpoint, uint64_t first, uint64_t last)
+{
+    if (endpoint.unmap_listener) {
+        callbacks_.notify_unmap(opaque_, endpoint.opaque, first, last);
+    }
+}
+
+void Engine::notify_map(const Endpoint &endpoint, const Mapping &mapping)
+{
+    // A mapping without rights lets nothing through: nothing to announce.
+    if (endpoint.map_listener && mapping.rights() != 0) {
+        callbacks_.notify_map(opaque_, endpoint.opaque, mapping.iova, mapping.last, mapping.phys,
+                              mapping.rights());
+    }
+}
+
+/* Migration */
+
+bool Engine::save(ViommuPut put, void *ctx) const
+{
+    stream::Writer writer(put, ctx);
+
+    writer.count(domains_.size());
+    for (const auto &[id, domain] : domains_) {
+        writer.more(true);
+        writer.key(id);
+        writer.id(id);
+
+        const MappingSet &mappings = domain->stable_mappings();
+        writer.count(mappings.size());
+        for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
+            if (!writer.ok()) {
+                return false;
+            }
+            writer.more(true);
+            writer.mapping(*mapping);
+        }
+        writer.more(false);
+
+        for (const Endpoint *endpoint : domain->endpoints) {
+            // Left out, it would arrive unattached and perhaps bypass: better
+            // not to migrate until it has an ID again.
+            uint32_t endpoint_id = 0;
+            if (!callbacks_.endpoint_id(opaque_, endpoint->opaque, &endpoint_id)) {
+                return false;
+            }
+            writer.more(true);
+            writer.id(endpoint_id);
+        }
+        writer.more(false);
+        writer.flag(domain->bypass);
+    }
+    writer.more(false);
+    writer.flag(bypass());
+    return writer.ok();
+}
+
+std::string Engine::load(ViommuGet get, void *ctx)
+{
+    staged_.reset();
+    try {
+        staged_ = std::make_unique<stream::Staged>(stream::read(get, ctx, settings_));
+        return {};
+    } catch (const stream::Malformed &malformed) {
+        return malformed.message;
+    } catch (const std::bad_alloc &) {
+        return "out of memory";
+    }
+}
+
+std::string Engine::load_commit()
+{
+    const std::unique_ptr<stream::Staged> staged = std::move(staged_);
+    std::string error;
+    try {
+        if (!staged) {
+            throw stream::Malformed{"there is no loaded state"};
+        }
+        DomainTable domains;
+        std::vector<Attachment> attachments;
+        std::unordered_map<const Endpoint *, size_t> known; // index in attachments
+
+        for (stream::StagedDomain &from : staged->domains) {
+            const std::string in_domain = " in domain " + std::to_string(from.id);
+            auto &domain = domains[from.id];
+            domain = std::make_unique<Domain>(from.id, from.bypass, std::move(from.mappings));
+
+            for (const uint32_t id : from.endpoint_ids) {
+                const std::string subject = "endpoint " + std::to_string(id) + in_domain;
+                const std::optional<ViommuIdentity> who = resolve(id); // W4
+                if (!who) {
+                    throw stream::Malformed{subject + " does not exist here"};
+                }
+                Endpoint *const endpoint = who->endpoint;
+                const auto [entry, added] = known.emplace(endpoint, attachments.size());
+                if (added) {
+                    for (const ViommuRegion &region : endpoint->regions) {
+                        if (domain->stable_mappings().overlaps(region.start, region.last)) {
+                            throw stream::Malformed{subject +
+                                                    " has a reserved region that is mapped"};
+                        }
+                    }
+                    attachments.push_back({endpoint, domain.get(), {who->member}});
+                    domain->endpoints.push_back(endpoint);
+                    continue;
+                }
+                Attachment &attachment = attachments[entry->second];
+                if (attachment.domain != domain.get()) {
+                    throw stream::Malformed{subject + " is also in another domain"};
+                }
+                if (std::find(attachment.members.begin(), attachment.members.end(), who->member) ==
+                    attachment.members.end()) {
+                    attachment.members.push_back(who->member);
+                }
+            }
+        }
+        replace_all(std::move(domains), attachments, staged->bypass);
+        return error;
+    } catch (const stream::Malformed &malformed) {
+        error = malformed.message;
+    } catch (const std::bad_alloc &) {
+        error = "out of memory";
+    }
+    device_reset();
+    return error;
+}
+
+} // namespace viommu

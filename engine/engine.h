@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// One virtio-iommu device: its domains, its endpoints, its requests.
+//
+// A change runs in this order, which is what isolation rests on:
+//   1. everything is checked and all memory is allocated;
+//   2. under the data lock, translate() gets to see the new state;
+//   3. settle(): listeners drop what they cached of the old state, QEMU's
+//      memory topology is switched, listeners learn the new mappings.
+// So nothing can be cached from the old state after it was told to be dropped.
+#pragma once
+
+#include "endpoint.h"
+#include "faults.h"
+#include "locks.h"
+#include "settings.h"
+#include "stream.h"
+#include "wire.h"
+
+#include <viommu/viommu.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace viommu
+{
+
+class Engine
+{
+public:
+    Engine(const ViommuEngineConfig &config, const ViommuCallbacks &callbacks, void *opaque);
+    ~Engine();
+    Engine(const Engine &) = delete;
+    Engine &operator=(const Engine &) = delete;
+
+    // Any thread.
+    bool fault_pending() const { return faults_.pending(); }
+    size_t reply_max() const { return settings_.probe_size + wire::kTailSize; }
+
+    // For Endpoint::translate().
+    DataLock &data_rwlock() { return rwlock_; }
+    FaultQueue &fault_queue() { return faults_; }
+    bool bypass_for_lookup() const VIOMMU_REQUIRES_SHARED(data_lock) { return bypass_; }
+
+    // Device state
+    void set_topology(const ViommuTopology *topology, uint32_t iommu) VIOMMU_REQUIRES(big_lock);
+    void set_features(uint64_t negotiated) VIOMMU_REQUIRES(big_lock);
+    void set_live(bool live) VIOMMU_REQUIRES(big_lock);
+    void device_reset() VIOMMU_REQUIRES(big_lock);
+    void system_reset() VIOMMU_REQUIRES(big_lock);
+    void read_config(std::span<uint8_t, VIOMMU_CONFIG_SIZE> config) const VIOMMU_REQUIRES(big_lock);
+    bool write_bypass(uint8_t value) VIOMMU_REQUIRES(big_lock);
+    bool bypass() const VIOMMU_REQUIRES(big_lock) VIOMMU_NO_THREAD_SAFETY_ANALYSIS
+    {
+        return bypass_;
+    }
+
+    // Queues
+    void handle(ViommuRequest &request) VIOMMU_REQUIRES(big_lock);
+    bool pop_fault(std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE> record) VIOMMU_REQUIRES(big_lock);
+    ViommuStats stats() const VIOMMU_REQUIRES(big_lock);
+
+    // Endpoints
+    ViommuEndpoint *add_endpoint(void *endpoint_opaque, std::span<const ViommuRegion> regions)
+        VIOMMU_REQUIRES(big_lock);
+    void retire(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
+    void remove_endpoint(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
+    void forget_member(Endpoint &endpoint, uintptr_t member) VIOMMU_REQUIRES(big_lock);
+    bool must_translate(const Endpoint &endpoint) const VIOMMU_REQUIRES(big_lock);
+
+    // Migration.  The strings are empty on success.
+    bool save(ViommuPut put, void *ctx) const VIOMMU_REQUIRES(big_lock);
+    std::string load(ViommuGet get, void *ctx) VIOMMU_REQUIRES(big_lock);
+    std::string load_commit() VIOMMU_REQUIRES(big_lock);
+
+private:
+    using DomainTable = std::map<uint32_t, std::unique_ptr<Domain>>;
+
+    // requests.cc
+    struct Answered {
+        size_t used;
+        wire::Status status; // meaningless if used is 0
+    };
+    Answered answer(const wire::GuestBytes &in, size_t writable, uint8_t *out)
+        VIOMMU_REQUIRES(big_lock);
+    wire::Status attach(const wire::AttachRequest &request) VIOMMU_REQUIRES(big_lock);
+    wire::Status detach(const wire::DetachRequest &request) VIOMMU_REQUIRES(big_lock);
+    wire::Status map(const wire::MapRequest &request) VIOMMU_REQUIRES(big_lock);
+    wire::Status unmap(const wire::UnmapRequest &request) VIOMMU_REQUIRES(big_lock);
+    wire::Status probe(const wire::ProbeRequest &request, std::span<uint8_t> area)
+        VIOMMU_REQUIRES(big_lock);
+    bool negotiated(uint64_t feature) const VIOMMU_REQUIRES(big_lock)
+    {
+        return (negotiated_ & feature) != 0;
+    }
+
+    // Who endpoint ID `id` is now, if anybody.
+    std::optional<ViommuIdentity> resolve(uint32_t id) const VIOMMU_REQUIRES(big_lock);
+    Domain *find_domain(uint32_t id) const VIOMMU_REQUIRES(big_lock);
+
+    // Takes the endpoint out of its domain's list; the domain comes back if that
+    // was the last one, and must live until translate() cannot see it any more.
+    std::unique_ptr<Domain> unlink(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
+    // Step 2 for one endpoint.
+    void point_to(Endpoint &endpoint, Domain *domain) VIOMMU_REQUIRES(big_lock, data_lock);
+    // Steps 2 and 3: unattached.
+    void leave(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
+    // Steps 2 and 3: replaces all domains and attachments.
+    struct Attachment {
+        Endpoint *endpoint;
+        Domain *domain;
+        std::vector<uintptr_t> members;
+    };
+    void replace_all(DomainTable domains, std::span<Attachment> attachments, bool bypass)
+        VIOMMU_REQUIRES(big_lock);
+    void reset(bool bypass) VIOMMU_REQUIRES(big_lock);
+
+    // Step 3
+    void settle(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock)
+        VIOMMU_EXCLUDES(data_lock);
+    void notify_unmap(const Endpoint &endpoint, uint64_t first, uint64_t last)
+        VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(data_lock);
+    void notify_map(const Endpoint &endpoint, const Mapping &mapping) VIOMMU_REQUIRES(big_lock)
+        VIOMMU_EXCLUDES(data_lock);
+
+    const Settings settings_;
+    const ViommuCallbacks callbacks_;
+    void *const opaque_;
+
+    DataLock rwlock_;
+    FaultQueue faults_;
+
+    bool bypass_ VIOMMU_GUARDED_BY(data_lock);
+
+    const ViommuTopology *topology_ VIOMMU_GUARDED_BY(big_lock) = nullptr;
+    uint32_t iommu_ VIOMMU_GUARDED_BY(big_lock) = 0;
+    uint64_t negotiated_ VIOMMU_GUARDED_BY(big_lock) = 0;
+    DomainTable domains_ VIOMMU_GUARDED_BY(big_lock);
+    std::vector<Endpoint *> endpoints_ VIOMMU_GUARDED_BY(big_lock);
+    std::unique_ptr<stream::Staged> staged_ VIOMMU_GUARDED_BY(big_lock);
+    uint64_t mapping_count_ VIOMMU_GUARDED_BY(big_lock) = 0;
+    uint64_t requests_ VIOMMU_GUARDED_BY(big_lock) = 0;
+    uint64_t refused_ VIOMMU_GUARDED_BY(big_lock) = 0;
+    // Of endpoints that were freed.
+    uint64_t past_translations_ VIOMMU_GUARDED_BY(big_lock) = 0;
+    uint64_t past_faults_ VIOMMU_GUARDED_BY(big_lock) = 0;
+};
+
+} // namespace viommu
+
+struct ViommuEngine final : viommu::Engine {
+    using Engine::Engine;
+};

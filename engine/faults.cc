@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "faults.h"
+
+namespace viommu
+{
+
+void FaultQueue::set_live(bool live)
+{
+    FaultGuard guard(lock_);
+    live_ = live;
+    if (!live) {
+        clear_locked();
+    }
+}
+
+bool FaultQueue::report(FaultSource &source, uint64_t address, wire::Reason reason,
+                        uint32_t directions)
+{
+    FaultGuard guard(lock_);
+    if (!live_ || source.closed_) {
+        count_dropped();
+        return false;
+    }
+
+    size_t of_source = 0;
+    for (size_t i = 0; i < count_; i++) {
+        const Record &record = at(i);
+        if (record.source == &source) {
+            of_source++;
+            if (((record.address ^ address) & page_mask_) == 0) {
+                directions &= ~record.directions;
+            }
+        }
+    }
+    if (directions == 0) {
+        coalesced_.fetch_add(1, std::memory_order_relaxed);
+        return false;
+    }
+    if (of_source >= kFaultsPerEndpoint || count_ >= ring_.size()) {
+        count_dropped();
+        return false;
+    }
+    at(count_) = Record{&source, address, reason, directions};
+    count_++;
+    pending_.store(true, std::memory_order_release);
+    return true;
+}
+
+std::optional<Fault> FaultQueue::pop()
+{
+    FaultGuard guard(lock_);
+    if (count_ == 0) {
+        return std::nullopt;
+    }
+    const Record record = at(0);
+    head_ = (head_ + 1) % ring_.size();
+    count_--;
+    pending_.store(count_ != 0, std::memory_order_release);
+    return Fault{record.source->opaque_, record.address, record.reason, record.directions};
+}
+
+void FaultQueue::close(FaultSource &source)
+{
+    FaultGuard guard(lock_);
+    source.closed_ = true;
+    size_t kept = 0;
+    for (size_t i = 0; i < count_; i++) {
+        if (at(i).source == &source) {
+            count_dropped();
+        } else {
+            at(kept++) = at(i);
+        }
+    }
+    count_ = kept;
+    pending_.store(count_ != 0, std::memory_order_release);
+}
+
+void FaultQueue::clear()
+{
+    FaultGuard guard(lock_);
+    clear_locked();
+}
+
+void FaultQueue::clear_locked()
+{
+    dropped_.fetch_add(count_, std::memory_order_relaxed);
+    head_ = 0;
+    count_ = 0;
+    pending_.store(false, std::memory_order_release);
+}
+
+} // namespace viommu

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Pending fault records between the threads that do DMA and the one that
+// writes them to the event queue.
+//
+// Bounded in every direction (W19, FLT-D3): a fixed number of records, a
+// smaller number per endpoint, and one record per endpoint, page and direction.
+// What does not fit is counted.  Reporting allocates nothing, takes the fault
+// lock only, and calls nobody.
+#pragma once
+
+#include "locks.h"
+#include "wire.h"
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+
+namespace viommu
+{
+
+inline constexpr size_t kFaultQueueSize = 256;
+inline constexpr size_t kFaultsPerEndpoint = 16;
+
+// The endpoint as the queue knows it.
+class FaultSource
+{
+public:
+    explicit FaultSource(void *opaque) : opaque_(opaque) {}
+
+private:
+    friend class FaultQueue;
+    void *const opaque_;
+    bool closed_ VIOMMU_GUARDED_BY(fault_lock) = false;
+};
+
+struct Fault {
+    void *endpoint_opaque;
+    uint64_t address;
+    wire::Reason reason;
+    uint32_t directions; // VIOMMU_READ, VIOMMU_WRITE
+};
+
+class FaultQueue
+{
+public:
+    explicit FaultQueue(uint64_t granule) : page_mask_(~(granule - 1)) {}
+
+    // While not live, what is reported is dropped, and so is what is pending
+    // when it ceases to be.
+    void set_live(bool live);
+
+    // True if a record was queued.
+    bool report(FaultSource &source, uint64_t address, wire::Reason reason, uint32_t directions);
+
+    // Takes the oldest record.
+    std::optional<Fault> pop();
+
+    // Drops the source's records, and whatever it reports from now on.
+    void close(FaultSource &source);
+
+    void clear();
+
+    void count_dropped() { dropped_.fetch_add(1, std::memory_order_relaxed); }
+
+    bool pending() const { return pending_.load(std::memory_order_acquire); }
+    uint64_t coalesced() const { return coalesced_.load(std::memory_order_relaxed); }
+    uint64_t dropped() const { return dropped_.load(std::memory_order_relaxed); }
+
+private:
+    struct Record {
+        FaultSource *source;
+        uint64_t address;
+        wire::Reason reason;
+        uint32_t directions;
+    };
+
+    void clear_locked() VIOMMU_REQUIRES(fault_lock);
+    Record &at(size_t i) VIOMMU_REQUIRES(fault_lock) { return ring_[(head_ + i) % ring_.size()]; }
+
+    const uint64_t page_mask_;
+    std::mutex lock_;
+    bool live_ VIOMMU_GUARDED_BY(fault_lock) = false;
+    std::array<Record, kFaultQueueSize> ring_ VIOMMU_GUARDED_BY(fault_lock){};
+    size_t head_ VIOMMU_GUARDED_BY(fault_lock) = 0;
+    size_t count_ VIOMMU_GUARDED_BY(fault_lock) = 0;
+    std::atomic<bool> pending_{false};
+    std::atomic<uint64_t> coalesced_{0};
+    std::atomic<uint64_t> dropped_{0};
+};
+
+} // namespace viommu

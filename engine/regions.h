@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Reserved regions: sorted, disjoint lists and the questions asked of them.
+#pragma once
+
+#include <viommu/viommu.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace viommu
+{
+
+using Regions = std::vector<ViommuRegion>;
+
+// What viommu_regions_merge() says, without its C form.  Allocates nothing.
+size_t merge_regions(std::span<const ViommuRegion> in, std::span<ViommuRegion> out) noexcept;
+
+// The merged list of `first` and `then`; where they conflict `first` wins.
+Regions merged_regions(std::span<const ViommuRegion> first,
+                       std::span<const ViommuRegion> then = {});
+
+// True if all are well formed: not inverted, of a known subtype.
+bool regions_valid(std::span<const ViommuRegion> regions);
+
+// Why merged regions cannot be presented to the guest, nullptr if they can.
+const char *regions_unfit(std::span<const ViommuRegion> merged, uint32_t probe_size);
+
+// These two want a merged list.
+const ViommuRegion *find_region(const Regions &regions, uint64_t address);
+bool regions_overlap(const Regions &regions, uint64_t first, uint64_t last);
+
+} // namespace viommu

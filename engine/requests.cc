@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The request queue: parse, validate, commit.
+#include "engine.h"
+
+#include <algorithm>
+#include <array>
+#include <new>
+
+namespace viommu
+{
+
+using wire::Status;
+
+namespace
+{
+
+// Makes room for one more element, so that adding it cannot fail.
+template <typename T> void make_room(std::vector<T> &vector)
+{
+    if (vector.size() == vector.capacity()) {
+        vector.reserve(std::max<size_t>(4, 2 * vector.size()));
+    }
+}
+
+template <typename T> bool contains(const std::vector<T> &vector, const T &value)
+{
+    return std::find(vector.begin(), vector.end(), value) != vector.end();
+}
+
+} // namespace
+
+void Engine::handle(ViommuRequest &request)
+{
+    const size_t size = std::min<size_t>(request.in_size, VIOMMU_REQUEST_MAX);
+    const Answered answered =
+        answer(wire::GuestBytes({request.in, size}), request.writable, request.out);
+    request.used = answered.used;
+    requests_++;
+    if (answered.used == 0 || answered.status != Status::Ok) {
+        refused_++;
+    }
+}
+
+Engine::Answered Engine::answer(const wire::GuestBytes &in, size_t writable, uint8_t *out)
+{
+    const Answered unwritten{0, Status::DevErr};
+
+    if (in.size() < wire::kHeadSize || writable < wire::kTailSize) {
+        return unwritten; // OPS-D1, W13
+    }
+    // OPS-3: the rest of the head is not looked at.
+    const auto type = wire::Type{in.get<uint8_t>(0)};
+
+    size_t area = 0; // of properties, before the tail
+    Status status = Status::Inval;
+    try {
+        switch (type) {
+        case wire::Type::Attach:
+            if (const auto request = wire::AttachRequest::parse(in)) {
+                status = attach(*request);
+            }
+            break;
+        case wire::Type::Detach:
+            if (const auto request = wire::DetachRequest::parse(in)) {
+                status = detach(*request);
+            }
+            break;
+        case wire::Type::Map:
+            if (const auto request = wire::MapRequest::parse(in)) {
+                status = map(*request);
+            }
+            break;
+        case wire::Type::Unmap:
+            if (const auto request = wire::UnmapRequest::parse(in)) {
+                status = unmap(*request);
+            }
+            break;
+        case wire::Type::Probe:
+            if ((settings_.offered & VIOMMU_F_PROBE) == 0) {
+                return unwritten; // PRB-3
+            }
+            area = std::min<size_t>(settings_.probe_size, writable - wire::kTailSize);
+            std::fill_n(out, area, uint8_t{0}); // PRB-8
+            if (const auto request = wire::ProbeRequest::parse(in)) {
+                status = probe(*request, {out, area});
+            }
+            break;
+        default:
+            return unwritten; // OPS-2
+        }
+    } catch (const std::bad_alloc &) {
+        status = Status::NoMem; // W11: all steps that allocate precede the commit
+    }
+
+    uint8_t *const tail = out + area;
+    std::fill_n(tail, wire::kTailSize, uint8_t{0}); // OPS-4
+    tail[0] = static_cast<uint8_t>(status);
+    return Answered{area + wire::kTailSize, status};
+}
+
+Status Engine::attach(const wire::AttachRequest &request)
+{
+    // ATT-2, BYP-3
+    const bool bypass_known = settings_.topology_array || negotiated(VIOMMU_F_BYPASS_CONFIG);
+    if ((request.flags & ~(bypass_known ? wire::kAttachBypass : 0u)) != 0) {
+        return Status::Inval;
+    }
+    if (request.reserved != 0) {
+        return Status::Inval; // ATT-1
+    }
+    if (!settings_.domain_in_range(request.domain)) {
+        return Status::Range; // OPS-D3
+    }
+    const std::optional<ViommuIdentity> who = resolve(request.endpoint);
+    if (!who) {
+        return Status::NoEnt; // ATT-3, W10
+    }
+    const bool bypass = (request.flags & wire::kAttachBypass) != 0;
+    Domain *target = find_domain(request.domain);
+    if (target && target->bypass != bypass) {
+        return Status::Inval; // ATT-5
+    }
+
+    Endpoint &endpoint = *who->endpoint;
+    Domain *const current = endpoint.stable_domain();
+    const bool new_member = !contains(endpoint.members, who->member);
+    if (new_member) {
+        make_room(endpoint.members);
+    }
+    if (current && current == target) {
+        // ATT-D1: it is there already; its mappings stay.
+        if (new_member) {
+            endpoint.members.push_back(who->member);
+        }
+        return Status::Ok;
+    }
+
+    if (target) {
+        for (const ViommuRegion &region : endpoint.regions) {
+            if (target->stable_mappings().overlaps(region.start, region.last)) {
+                return Status::Unsupp; // ATT-9
+            }
+        }
+        make_room(target->endpoints);
+    } else {
+        const bool current_dies = current && current->endpoints.size() == 1;
+        if (domains_.size() - (current_dies ? 1 : 0) >= settings_.max_domains) {
+            return Status::NoMem; // W11
+        }
+        auto fresh = std::make_unique<Domain>(request.domain, bypass);
+        make_room(fresh->endpoints);
+        target = domains_.emplace(request.domain, std::move(fresh)).first->second.get();
+    }
+
+    // ATT-6, ATT-7, ATT-10, W6: from here on nothing can fail.  The other
+    // functions behind this requester ID move along.
+    std::vector<uintptr_t> members = std::move(endpoint.members);
+    if (new_member) {
+        members.push_back(who->member);
+    }
+    const std::unique_ptr<Domain> dying = unlink(endpoint);
+    endpoint.members = std::move(members);
+    target->endpoints.push_back(&endpoint);
+    {
+        DataWriter guard(rwlock_);
+        point_to(endpoint, target);
+    }
+    Endpoint *const changed = &endpoint;
+    settle({&changed, 1});
+    return Status::Ok;
+}
+
+Status Engine::detach(const wire::DetachRequest &request)
+{
+    const std::optional<ViommuIdentity> who = resolve(request.endpoint);
+    if (!who) {
+        return Status::NoEnt; // DET-2
+    }
+    Endpoint &endpoint = *who->endpoint;
+    const Domain *const domain = endpoint.stable_domain();
+    if (!domain || domain->id != request.domain || !contains(endpoint.members, who->member)) {
+        return Status::Inval; // DET-3
+    }
+    forget_member(endpoint, who->member);
+    return Status::Ok;
+}
+
+Status Engine::map(const wire::MapRequest &request)
+{
+    if (!negotiated(VIOMMU_F_MAP_UNMAP)) {
+        return Status::Unsupp; // MAP-D2
+    }
+    // MAP-3, MAP-D2
+    const uint32_t known =
+        wire::kMapRead | wire::kMapWrite | (negotiated(VIOMMU_F_MMIO) ? wire::kMapMmio : 0u);
+    if ((request.flags & ~known) != 0) {
+        return Status::Inval;
+    }
+    Domain *const domain = find_domain(request.domain);
+    if (!domain) {
+        return Status::NoEnt; // MAP-4
+    }
+    if (domain->bypass) {
+        return Status::Inval; // MAP-5
+    }
+    const Mapping mapping{request.virt_start, request.virt_end, request.phys_start, request.flags};
+    if (const Status status = settings_.check_mapping(mapping); status != Status::Ok) {
+        return status;
+    }
+    if (domain->stable_mappings().overlaps(mapping.iova, mapping.last)) {
+        return Status::Inval; // MAP-2
+    }
+    // RSV-4
+    if (regions_overlap(settings_.regions, mapping.iova, mapping.last)) {
+        return Status::Inval;
+    }
+    for (const Endpoint *endpoint : domain->endpoints) {
+        if (endpoint->own_regions &&
+            regions_overlap(endpoint->regions, mapping.iova, mapping.last)) {
+            return Status::Inval;
+        }
+    }
+    if (mapping_count_ >= settings_.max_mappings) {
+        return Status::NoMem; // W11
+    }
+
+    {
+        DataWriter guard(rwlock_);
+        domain->mappings.insert(mapping);
+    }
+    mapping_count_++;
+    for (const Endpoint *endpoint : domain->endpoints) {
+        notify_map(*endpoint, mapping);
+    }
+    return Status::Ok;
+}
+
+Status Engine::unmap(const wire::UnmapRequest &request)
+{
+    // UNM-1: the reserved field is not looked at.
+    if (!negotiated(VIOMMU_F_MAP_UNMAP)) {
+        return Status::Unsupp; // MAP-D2
+    }
+    Domain *const domain = find_domain(request.domain);
+    if (!domain) {
+        return Status::NoEnt; // UNM-2
+    }
+    if (domain->bypass) {
+        return Status::Inval; // UNM-3
+    }
+    if (request.virt_end < request.virt_start) {
+        return Status::Inval; // W1
+    }
+    if (domain->stable_mappings().splits(request.virt_start, request.virt_end)) {
+        return Status::Range; // UNM-4
+    }
+
+    // UNM-5.  In portions, so that translations get in between and no memory is
+    // needed to remember what to announce.
+    std::array<Mapping, 64> removed;
+    size_t count = 0;
+    do {
+        {
+            DataWriter guard(rwlock_);
+            count = domain->mappings.take(request.virt_start, request.virt_end, removed);
+        }
+        mapping_count_ -= count;
+        for (const Endpoint *endpoint : domain->endpoints) {
+            for (size_t i = 0; i < count; i++) {
+                notify_unmap(*endpoint, removed[i].iova, removed[i].last);
+            }
+        }
+    } while (count == removed.size());
+    return Status::Ok;
+}
+
+Status Engine::probe(const wire::ProbeRequest &request, std::span<uint8_t> area)
+{
+    if (!negotiated(VIOMMU_F_PROBE)) {
+        return Status::Unsupp;
+    }
+    const std::optional<ViommuIdentity> who = resolve(request.endpoint);
+    if (!who) {
+        return Status::NoEnt; // PRB-2
+    }
+    if (area.size() < settings_.probe_size) {
+        return Status::Inval; // PRB-7
+    }
+    // PRB-D1: that they fit was seen to when the endpoint was created.
+    uint8_t *at = area.data();
+    for (const ViommuRegion &region : who->endpoint->regions) {
+        wire::store(at, wire::kPropertyResvMem);
+        wire::store(at + 2,
+                    static_cast<uint16_t>(wire::kResvMemSize - wire::kPropertyHeadSize)); // PRB-5
+        at[4] = region.subtype;
+        wire::store(at + 8, region.start);
+        wire::store(at + 16, region.last);
+        at += wire::kResvMemSize; // PRB-6
+    }
+    return Status::Ok;
+}
+
+} // namespace viommu

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "stream.h"
+
+#include <array>
+#include <set>
+
+namespace viommu::stream
+{
+
+namespace
+{
+
+// More attachments than this are no machine's.
+constexpr size_t kMaxEndpoints = 65536;
+
+class Reader
+{
+public:
+    Reader(ViommuGet get, void *ctx) : get_(get), ctx_(ctx) {}
+
+    template <typename T> T number()
+    {
+        std::array<uint8_t, sizeof(T)> bytes;
+        if (!get_(ctx_, bytes.data(), bytes.size())) {
+            throw Malformed{"the stream ends too early"};
+        }
+        T value = 0;
+        for (const uint8_t byte : bytes) {
+            value = static_cast<T>(static_cast<T>(value << (sizeof(T) > 1 ? 8 : 0)) | byte);
+        }
+        return value;
+    }
+
+    bool flag()
+    {
+        const auto value = number<uint8_t>();
+        if (value > 1) {
+            throw Malformed{"a flag is neither 0 nor 1"};
+        }
+        return value == 1;
+    }
+
+private:
+    ViommuGet get_;
+    void *ctx_;
+};
+
+// Reads a list that says its length first and marks its elements, too.
+template <typename ReadElement>
+void read_counted(Reader &reader, uint64_t limit, const std::string &what, ReadElement element)
+{
+    const auto count = reader.number<uint32_t>();
+    if (count > limit) {
+        throw Malformed{what + ": " + std::to_string(count) + " are too many"};
+    }
+    uint32_t seen = 0;
+    while (reader.flag()) {
+        if (seen++ == count) {
+            throw Malformed{what + ": more than announced"};
+        }
+        element();
+    }
+    if (seen != count) {
+        throw Malformed{what + ": fewer than announced"};
+    }
+}
+
+class StateReader
+{
+public:
+    StateReader(ViommuGet get, void *ctx, const Settings &settings)
+        : reader_(get, ctx), settings_(settings)
+    {
+    }
+
+    Staged read()
+    {
+        Staged staged;
+        read_counted(reader_, settings_.max_domains, "domains", [&] {
+            const auto key = reader_.number<uint64_t>();
+            StagedDomain domain = read_domain();
+            if (domain.id != key) {
+                throw Malformed{name(domain) + " is filed under another ID"};
+            }
+            if (!staged.domains.empty() && domain.id <= staged.domains.back().id) {
+                throw Malformed{name(domain) + " is out of order"};
+            }
+            staged.domains.push_back(std::move(domain));
+        });
+        staged.bypass = reader_.flag();
+        if (staged.bypass && !settings_.has_bypass_field() && !settings_.topology_array) {
+            throw Malformed{"bypass is set, which this device does not offer"};
+        }
+        return staged;
+    }
+
+private:
+    static std::string name(const StagedDomain &domain)
+    {
+        return "domain " + std::to_string(domain.id);
+    }
+
+    StagedDomain read_domain()
+    {
+        StagedDomain domain;
+        domain.id = reader_.number<uint32_t>();
+        if (!settings_.domain_in_range(domain.id)) {
+            throw Malformed{name(domain) + " is out of range"};
+        }
+        read_mappings(domain);
+        while (reader_.flag()) {
+            const auto id = reader_.number<uint32_t>();
+            if (endpoints_.size() >= kMaxEndpoints) {
+                throw Malformed{"there are too many endpoints"};
+            }
+            if (!endpoints_.insert(id).second) {
+                throw Malformed{"endpoint " + std::to_string(id) + " is listed twice"};
+            }
+            domain.endpoint_ids.push_back(id);
+        }
+        if (domain.endpoint_ids.empty()) {
+            throw Malformed{name(domain) + " has no endpoint"}; // DET-D1
+        }
+        domain.bypass = reader_.flag();
+        if (domain.bypass && !domain.mappings.empty()) {
+            throw Malformed{name(domain) + " bypasses, yet has mappings"}; // MAP-5
+        }
+        return domain;
+    }
+
+    void read_mappings(StagedDomain &domain)
+    {
+        const uint32_t known = wire::kMapRead | wire::kMapWrite |
+                               ((settings_.offered & VIOMMU_F_MMIO) != 0 ? wire::kMapMmio : 0u);
+        bool first = true;
+        uint64_t previous_last = 0;
+
+        read_counted(reader_, settings_.max_mappings - mappings_, "mappings of " + name(domain),
+                     [&] {
+                         Mapping mapping;
+                         mapping.iova = reader_.number<uint64_t>();
+                         mapping.last = reader_.number<uint64_t>();
+                         mapping.phys = reader_.number<uint64_t>();
+                         mapping.flags = reader_.number<uint32_t>();
+
+                         if (settings_.check_mapping(mapping) != wire::Status::Ok ||
+                             (mapping.flags & ~known) != 0) {
+                             throw Malformed{name(domain) + " has an impossible mapping"};
+                         }
+                         if (!first && mapping.iova <= previous_last) {
+                             throw Malformed{name(domain) + " has mappings out of order"};
+                         }
+                         if (regions_overlap(settings_.regions, mapping.iova, mapping.last)) {
+                             throw Malformed{name(domain) + " maps a reserved region"}; // RSV-4
+                         }
+                         domain.mappings.insert(mapping);
+                         mappings_++;
+                         first = false;
+                         previous_last = mapping.last;
+                     });
+    }
+
+    Reader reader_;
+    const Settings &settings_;
+    uint64_t mappings_ = 0;        // in all domains
+    std::set<uint32_t> endpoints_; // in all domains
+};
+
+} // namespace
+
+template <typename T> void Writer::number(T value)
+{
+    std::array<uint8_t, sizeof(T)> bytes;
+    for (size_t i = 0; i < sizeof(T); i++) {
+        bytes[i] = static_cast<uint8_t>(value >> (8 * (sizeof(T) - 1 - i)));
+    }
+    put(bytes.data(), bytes.size());
+}
+
+void Writer::count(size_t elements)
+{
+    // The reader's side of the format takes the count as a signed number.
+    if (elements > INT32_MAX) {
+        ok_ = false;
+        return;
+    }
+    number(static_cast<uint32_t>(elements));
+}
+
+void Writer::key(uint64_t key)
+{
+    number(key);
+}
+
+void Writer::id(uint32_t id)
+{
+    number(id);
+}
+
+void Writer::mapping(const Mapping &mapping)
+{
+    number(mapping.iova);
+    number(mapping.last);
+    number(mapping.phys);
+    number(mapping.flags);
+}
+
+Staged read(ViommuGet get, void *ctx, const Settings &settings)
+{
+    return StateReader(get, ctx, settings).read();
+}
+
+} // namespace viommu::stream
