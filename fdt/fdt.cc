@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The model as device-tree nodes and properties.
+//
+// The tree has one PCI host, of segment 0; ranges of other segments are left out
+// of it, and so is an IOMMU that manages nothing the tree can say.  What another
+// generator has already written about IOMMUs is refused, not replaced: two
+// descriptions of one machine cannot both be right.
+#include <libfdt.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "topology/model.h"
+#include "topology/sentence.h"
+#include "viommu/viommu.h"
+
+namespace
+{
+
+using viommu::topology::hex;
+using viommu::topology::Iommu;
+using viommu::topology::MmioEndpoint;
+using viommu::topology::Model;
+using viommu::topology::pciAddress;
+using viommu::topology::PciRange;
+using viommu::topology::Refusal;
+
+constexpr std::uint16_t describedSegment = 0;
+constexpr char pciIommuCompatible[] = "virtio,pci-iommu\0pci1af4,1057";
+constexpr std::uint32_t noPhandle = 0xffffffff;
+
+// libfdt moves nodes whenever it writes, so nodes are looked up by path each time.
+class Tree
+{
+public:
+    explicit Tree(void *fdt) : fdt_(fdt)
+    {
+        if (fdt == nullptr) {
+            throw Refusal("there is no device tree to describe the IOMMUs in");
+        }
+        const int result = fdt_check_header(fdt);
+        if (result < 0) {
+            throw Refusal(std::string("the device tree is not valid: ") + fdt_strerror(result));
+        }
+    }
+
+    int find(const std::string &path) const
+    {
+        const int node = fdt_path_offset(fdt_, path.c_str());
+        if (node < 0) {
+            throw Refusal("the device tree has no node " + path + ": " + fdt_strerror(node));
+        }
+        return node;
+    }
+
+    bool has(const std::string &path, const char *property) const
+    {
+        return fdt_getprop(fdt_, find(path), property, nullptr) != nullptr;
+    }
+
+    std::uint32_t phandleOf(const std::string &path) const
+    {
+        return fdt_get_phandle(fdt_, find(path));
+    }
+
+    bool hasPhandle(std::uint32_t phandle) const
+    {
+        return fdt_node_offset_by_phandle(fdt_, phandle) >= 0;
+    }
+
+    bool countsCellsLikePci(const std::string &path) const
+    {
+        const int node = find(path);
+        return fdt_address_cells(fdt_, node) == 3 && fdt_size_cells(fdt_, node) == 2;
+    }
+
+    void addNode(const std::string &parent, const std::string &name)
+    {
+        check(fdt_add_subnode(fdt_, find(parent), name.c_str()), "node " + name + " of " + parent);
+    }
+
+    void setBytes(const std::string &path, const char *property, std::string_view bytes)
+    {
+        check(fdt_setprop(fdt_, find(path), property, bytes.data(), static_cast<int>(bytes.size())),
+              std::string("property ") + property + " of " + path);
+    }
+
+    void setCells(const std::string &path, const char *property,
+                  const std::vector<std::uint32_t> &cells)
+    {
+        std::string bytes;
+        for (const std::uint32_t cell : cells) {
+            for (const int shift : {24, 16, 8, 0}) {
+                bytes.push_back(static_cast<char>(cell >> shift & 0xff));
+            }
+        }
+        setBytes(path, property, bytes);
+    }
+
+private:
+    static void check(int result, const std::string &what)
+    {
+        if (result == -FDT_ERR_NOSPACE) {
+            throw Refusal("the device tree has no room for " + what + " (FDT_ERR_NOSPACE)");
+        }
+        if (result < 0) {
+            throw Refusal("the device tree cannot take " + what + ": " + fdt_strerror(result));
+        }
+    }
+
+    void *fdt_;
+};
+
+bool isDescribed(const PciRange &range)
+{
+    return range.segment == describedSegment;
+}
+
+bool isDescribed(const Iommu &iommu)
+{
+    return !iommu.endpoints.empty() ||
+           std::ranges::any_of(iommu.ranges, [](const PciRange &r) { return isDescribed(r); });
+}
+
+// device,function in hexadecimal as the PCI bus binding has it; function 0 is
+// not written.
+std::string pciNodeName(std::uint16_t requesterId)
+{
+    char text[sizeof("iommu@1f,7")];
+    const auto device = static_cast<unsigned>((requesterId >> 3) & 0x1f);
+    const auto function = static_cast<unsigned>(requesterId & 7);
+    if (function == 0) {
+        std::snprintf(text, sizeof(text), "iommu@%x", device);
+    } else {
+        std::snprintf(text, sizeof(text), "iommu@%x,%x", device, function);
+    }
+    return text;
+}
+
+class Description
+{
+public:
+    Description(const Model &model, void *fdt, const ViommuFdtNodes &nodes)
+        : model_(model), nodes_(nodes), tree_(fdt)
+    {
+    }
+
+    void write()
+    {
+        for (std::size_t i = 0; i < model_.iommus().size(); i++) {
+            const Iommu &iommu = model_.iommus()[i];
+            if (!isDescribed(iommu)) {
+                continue;
+            }
+            if (iommu.kind == VIOMMU_IOMMU_PCI) {
+                addPciIommu(iommu, phandle(i));
+            } else {
+                markMmioIommu(iommu, i, phandle(i));
+            }
+            for (const MmioEndpoint &endpoint : iommu.endpoints) {
+                setIommu(endpoint, phandle(i));
+            }
+        }
+        setIommuMap();
+    }
+
+private:
+    std::uint32_t phandle(std::size_t iommu)
+    {
+        const std::string &name = model_.iommus()[iommu].name;
+        if (nodes_.phandles == nullptr) {
+            throw Refusal("IOMMU " + name + " was given no phandle for the device tree");
+        }
+        const std::uint32_t value = nodes_.phandles[iommu];
+        if (value == 0 || value == noPhandle) {
+            throw Refusal("IOMMU " + name + " was given phandle " + hex(value) +
+                          ", which no device-tree node can have");
+        }
+        const auto [other, isNew] = phandleOwners_.emplace(value, iommu);
+        if (other->second != iommu) {
+            throw Refusal("IOMMUs " + model_.iommus()[other->second].name + " and " + name +
+                          " were both given phandle " + hex(value));
+        }
+        return value;
+    }
+
+    std::string pciHost(const std::string &forWhat) const
+    {
+        if (nodes_.pci_host == nullptr) {
+            throw Refusal(forWhat + " needs a PCI host node, but the device tree has none");
+        }
+        return nodes_.pci_host;
+    }
+
+    void checkPhandleIsFree(const Iommu &iommu, std::uint32_t value) const
+    {
+        if (tree_.hasPhandle(value)) {
+            throw Refusal("IOMMU " + iommu.name + " was given phandle " + hex(value) +
+                          ", which another node of the device tree has");
+        }
+    }
+
+    void addPciIommu(const Iommu &iommu, std::uint32_t phandle)
+    {
+        if (iommu.segment != describedSegment) {
+            throw Refusal("IOMMU " + iommu.name + " at PCI address " +
+                          pciAddress(iommu.segment, iommu.requesterId) +
+                          " cannot be described in a device tree, which has only PCI segment 0");
+        }
+        const std::string host = pciHost("IOMMU " + iommu.name);
+        if (!tree_.countsCellsLikePci(host)) {
+            throw Refusal("IOMMU " + iommu.name + " cannot be put under " + host +
+                          ", which is no PCI host: it has not 3 address and 2 size cells");
+        }
+        checkPhandleIsFree(iommu, phandle);
+
+        const std::string name = pciNodeName(iommu.requesterId);
+        const std::string path = host + "/" + name;
+        tree_.addNode(host, name);
+        tree_.setBytes(path, "compatible", {pciIommuCompatible, sizeof(pciIommuCompatible)});
+        tree_.setCells(path, "reg", {std::uint32_t{iommu.requesterId} << 8, 0, 0, 0, 0});
+        tree_.setCells(path, "#iommu-cells", {1});
+        tree_.setCells(path, "phandle", {phandle});
+    }
+
+    void markMmioIommu(const Iommu &iommu, std::size_t position, std::uint32_t phandle)
+    {
+        if (nodes_.mmio_iommu_nodes == nullptr || nodes_.mmio_iommu_nodes[position] == nullptr) {
+            throw Refusal("IOMMU " + iommu.name + " at MMIO base " + hex(iommu.base) +
+                          " has no node in the device tree");
+        }
+        const std::string path = nodes_.mmio_iommu_nodes[position];
+        const std::uint32_t present = tree_.phandleOf(path);
+        if (present != 0 && present != phandle) {
+            throw Refusal("IOMMU " + iommu.name + " was given phandle " + hex(phandle) +
+                          ", but its device-tree node " + path + " already has " + hex(present));
+        }
+        if (present == 0) {
+            checkPhandleIsFree(iommu, phandle);
+            tree_.setCells(path, "phandle", {phandle});
+        }
+        tree_.setCells(path, "#iommu-cells", {1});
+    }
+
+    void setIommu(const MmioEndpoint &endpoint, std::uint32_t phandle)
+    {
+        if (nodes_.mmio_endpoint_nodes == nullptr ||
+            nodes_.mmio_endpoint_nodes[endpoint.position] == nullptr) {
+            throw Refusal("MMIO endpoint " + endpoint.name + " at MMIO base " + hex(endpoint.base) +
+                          " has no node in the device tree");
+        }
+        const std::string path = nodes_.mmio_endpoint_nodes[endpoint.position];
+        if (tree_.has(path, "iommus")) {
+            throw Refusal("the device-tree node " + path + " of MMIO endpoint " + endpoint.name +
+                          " already has iommus");
+        }
+        tree_.setCells(path, "iommus", {phandle, endpoint.id});
+    }
+
+    void setIommuMap()
+    {
+        struct Entry {
+            PciRange range;
+            std::size_t iommu;
+        };
+        std::vector<Entry> entries;
+        for (std::size_t i = 0; i < model_.iommus().size(); i++) {
+            for (const PciRange &range : model_.iommus()[i].ranges) {
+                if (isDescribed(range)) {
+                    entries.push_back({range, i});
+                }
+            }
+        }
+        if (entries.empty()) {
+            return;
+        }
+        std::ranges::sort(entries, {}, [](const Entry &entry) { return entry.range.first; });
+
+        const std::string host = pciHost("IOMMU " + model_.iommus()[entries[0].iommu].name);
+        for (const char *property : {"iommu-map", "iommu-map-mask"}) {
+            if (tree_.has(host, property)) {
+                throw Refusal("the PCI host node " + host + " already has " + property);
+            }
+        }
+        std::vector<std::uint32_t> cells;
+        for (const auto &[range, iommu] : entries) {
+            const std::uint32_t length = range.last - range.first + 1u;
+            cells.insert(cells.end(), {range.first, phandle(iommu), range.firstId(), length});
+        }
+        tree_.setCells(host, "iommu-map", cells);
+    }
+
+    const Model &model_;
+    const ViommuFdtNodes &nodes_;
+    Tree tree_;
+    std::map<std::uint32_t, std::size_t> phandleOwners_;
+};
+
+} // namespace
+
+bool viommu_topology_fdt(const ViommuTopology *topology, void *fdt, const ViommuFdtNodes *nodes,
+                         char *error, size_t error_size) noexcept
+{
+    return viommu::topology::atBoundary<bool>(error, error_size, false, [&] {
+        if (topology == nullptr || nodes == nullptr) {
+            throw Refusal("there is no topology, or no list of nodes, to write a device tree from");
+        }
+        Description(topology->model, fdt, *nodes).write();
+        return true;
+    });
+}
