@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the device has to know of the machine it sits in: its root buses, who
+ * has which requester ID, where its MSI doorbell is, and how its tables get to
+ * the guest.  All under the big QEMU lock.
+ */
+#ifndef VIOMMU_PLATFORM_H
+#define VIOMMU_PLATFORM_H
+
+#include "hw/acpi/bios-linker-loader.h"
+#include "hw/virtio/viommu-device.h"
+
+/*
+ * Registers an IOMMU that sits on @bus; the PCI functions below that root bus
+ * and the expander bridges on it are its endpoints from then on.  Fails with
+ * one sentence if the bus has an IOMMU already.
+ */
+bool viommu_platform_add(VirtIOIOMMU *s, PCIBus *bus, Error **errp);
+void viommu_platform_remove(VirtIOIOMMU *s);
+
+/* True if the function at (@bus, @devfn) is an IOMMU: it is never translated. */
+bool viommu_platform_is_iommu(PCIBus *bus, int devfn);
+
+/*
+ * The MSI doorbell that DMA reaches untranslated on this machine; false if the
+ * machine has none.
+ */
+bool viommu_platform_msi_region(ViommuRegion *region);
+
+/* Who has endpoint ID @id now; see ViommuCallbacks.resolve. */
+bool viommu_platform_resolve(VirtIOIOMMU *s, uint32_t id, ViommuIdentity *out);
+
+/* True if DMA of @dev carries the requester ID of devfn @devfn on @bus. */
+bool viommu_platform_aliases(PCIDevice *dev, PCIBus *bus, int devfn);
+
+/* Appends the VIOT table once per machine, whichever IOMMU is asked. */
+void viommu_platform_build_acpi(VirtIOIOMMU *s, GArray *table_offsets,
+                                GArray *table_data, BIOSLinker *linker,
+                                const char *oem_id, const char *oem_table_id);
+
+#endif

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * virtio-iommu-device: properties, configuration space, features and resets.
+ * What a request means is decided behind viommu/viommu.h.
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/units.h"
+#include "hw/pci/pci_bus.h"
+#include "hw/qdev-properties.h"
+#include "hw/qdev-properties-system.h"
+#include "hw/resettable.h"
+#include "standard-headers/linux/virtio_ids.h"
+#include "system/reset.h"
+
+#include "hw/platform/viommu-platform.h"
+#include "hw/virtio/viommu-device.h"
+#include "trace-viommu.h"
+
+QEMU_BUILD_BUG_ON(VIOMMU_CONFIG_BYPASS >= VIOMMU_CONFIG_SIZE);
+
+static void viommu_get_config(VirtIODevice *vdev, uint8_t *config)
+{
+    viommu_engine_read_config(VIRTIO_IOMMU(vdev)->engine, config);
+}
+
+/*
+ * The core writes into its copy of the config space before it asks us, and
+ * does not say where.  As long as the copy is never stale, a byte that differs
+ * is a byte that was written (W12).
+ */
+static void refresh_config_copy(VirtIOIOMMU *s)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+
+    viommu_get_config(vdev, vdev->config);
+}
+
+static void viommu_set_config(VirtIODevice *vdev, const uint8_t *config)
+{
+    VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
+
+    if (viommu_engine_write_bypass(s->engine, config[VIOMMU_CONFIG_BYPASS])) {
+        vdev->generation++; /* GEN-7 */
+        trace_viommu_bypass(config[VIOMMU_CONFIG_BYPASS]);
+    }
+    refresh_config_copy(s);
+}
+
+static uint64_t viommu_get_features(VirtIODevice *vdev, uint64_t features,
+                                    Error **errp)
+{
+    return features | VIRTIO_IOMMU(vdev)->features;
+}
+
+static void viommu_set_features(VirtIODevice *vdev, uint64_t features)
+{
+    viommu_engine_set_features(VIRTIO_IOMMU(vdev)->engine, features);
+}
+
+static void viommu_set_status(VirtIODevice *vdev, uint8_t status)
+{
+    VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
+    bool live = status & VIRTIO_CONFIG_S_DRIVER_OK;
+
+    viommu_engine_set_live(s->engine, live);
+    if (live && vdev->vm_running) {
+        viommu_queue_resume(s);
+    }
+}
+
+static void reset_engine(VirtIOIOMMU *s, bool system)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    bool bypass = viommu_engine_bypass(s->engine);
+
+    trace_viommu_reset(system);
+    viommu_queue_cancel(s);
+    if (system) {
+        viommu_engine_system_reset(s->engine);
+    } else {
+        viommu_engine_device_reset(s->engine);
+    }
+    if (bypass != viommu_engine_bypass(s->engine)) {
+        vdev->generation++; /* GEN-7 */
+    }
+    refresh_config_copy(s);
+}
+
+/*
+ * INI-D1, GEN-14: the driver wrote 0 to the status.  During a reset of the bus
+ * or the system the same hook is called, but other devices may still be doing
+ * DMA then: the translations stay until all of them are quiet, in the exit
+ * phase.
+ */
+static void viommu_device_reset(VirtIODevice *vdev)
+{
+    VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
+
+    if (!s->in_bus_reset) {
+        reset_engine(s, false);
+    }
+}
+
+static void viommu_reset_enter(Object *obj, ResetType type)
+{
+    VIRTIO_IOMMU(obj)->in_bus_reset = true;
+}
+
+static void viommu_reset_exit(Object *obj, ResetType type)
+{
+    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
+
+    s->in_bus_reset = false;
+    reset_engine(s, s->system_reset);
+    s->system_reset = false;
+}
+
+/* CFG-5: only a reset of the whole system gives `bypass` its first value. */
+static void viommu_system_reset(void *opaque)
+{
+    VirtIOIOMMU *s = opaque;
+
+    s->system_reset = true;
+}
+
+static void get_region(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    const ViommuRegion *region = object_field_prop_ptr(obj, opaque);
+    g_autofree char *str = g_strdup_printf("0x%" PRIx64 ":0x%" PRIx64 ":%u",
+                                           region->start, region->last,
+                                           region->subtype);
+
+    visit_type_str(v, name, &str, errp);
+}
+
+/* Elements of an array have no name, so the messages give the value. */
+static void set_region(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    ViommuRegion *region = object_field_prop_ptr(obj, opaque);
+    g_autofree char *str = NULL;
+    const char *p;
+    uint64_t start, last;
+    unsigned type;
+
+    if (!visit_type_str(v, name, &str, errp)) {
+        return;
+    }
+    if (qemu_strtou64(str, &p, 16, &start) || *p != ':' ||
+        qemu_strtou64(p + 1, &p, 16, &last) || *p != ':' ||
+        qemu_strtoui(p + 1, NULL, 10, &type)) {
+        error_setg(errp, "reserved-regions: '%s' is not of the form "
+                   "START:LAST:TYPE with hexadecimal addresses and a decimal "
+                   "type", str);
+        return;
+    }
+    if (start > last) {
+        error_setg(errp, "reserved-regions: '%s' ends before it starts", str);
+        return;
+    }
+    if (type != VIOMMU_RESV_RESERVED && type != VIOMMU_RESV_MSI) {
+        error_setg(errp, "reserved-regions: type %u of '%s' is neither 0 "
+                   "(reserved) nor 1 (MSI)", type, str);
+        return;
+    }
+    *region = (ViommuRegion) {
+        .start = start, .last = last, .subtype = type,
+    };
+}
+
+const PropertyInfo viommu_prop_region = {
+    .type = "str",
+    .description = "reserved region, for example 0xFEE00000:0xFEEFFFFF:1",
+    .get = get_region,
+    .set = set_region,
+};
+
+/* The regions of the user, then the machine's; RSV-2, RSV-3, W15. */
+static bool collect_regions(VirtIOIOMMU *s, ViommuRegion **out, size_t *count,
+                            Error **errp)
+{
+    g_autofree ViommuRegion *in = g_new0(ViommuRegion, s->nr_resv_regions + 1);
+    size_t n = 0, cap = 2 * s->nr_resv_regions + 1, msi = 0;
+    ViommuRegion machine;
+    bool user_msi = false;
+
+    for (uint32_t i = 0; i < s->nr_resv_regions; i++) {
+        in[n++] = s->resv_regions[i];
+        user_msi |= s->resv_regions[i].subtype == VIOMMU_RESV_MSI;
+    }
+    if (!user_msi && viommu_platform_msi_region(&machine)) {
+        in[n++] = machine;
+    }
+
+    *out = g_new(ViommuRegion, cap);
+    *count = viommu_regions_merge(in, n, *out, cap);
+    if (*count > cap) {
+        *out = g_renew(ViommuRegion, *out, *count);
+        *count = viommu_regions_merge(in, n, *out, *count);
+    }
+    for (size_t i = 0; i < *count; i++) {
+        msi += (*out)[i].subtype == VIOMMU_RESV_MSI;
+    }
+    if (msi > 1) {
+        error_setg(errp, "reserved-regions leaves %zu MSI regions, but an "
+                   "endpoint can have one only", msi);
+        return false;
+    }
+    return true;
+}
+
+static bool page_size_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
+{
+    switch (s->granule_mode) {
+    case GRANULE_MODE_4K:
+        *mask = -(4 * KiB);
+        return true;
+    case GRANULE_MODE_8K:
+        *mask = -(8 * KiB);
+        return true;
+    case GRANULE_MODE_16K:
+        *mask = -(16 * KiB);
+        return true;
+    case GRANULE_MODE_64K:
+        *mask = -(64 * KiB);
+        return true;
+    case GRANULE_MODE_HOST:
+        *mask = qemu_real_host_page_mask();
+        return true;
+    default:
+        error_setg(errp, "granule: unknown value %d", s->granule_mode);
+        return false;
+    }
+}
+
+static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
+{
+    g_autofree ViommuRegion *regions = NULL;
+    ViommuEngineConfig config = {
+        .offered_features = VIOMMU_F_INPUT_RANGE | VIOMMU_F_DOMAIN_RANGE |
+                            VIOMMU_F_MAP_UNMAP | VIOMMU_F_PROBE |
+                            VIOMMU_F_MMIO | VIOMMU_F_BYPASS_CONFIG,
+        .domain_last = UINT32_MAX,
+        .boot_bypass = s->boot_bypass,
+        .max_mappings = s->max_mappings,
+        .max_domains = s->max_domains,
+    };
+    ViommuEngine *engine;
+    char error[256];
+
+    if (viommu_abi_version() != VIOMMU_ABI_VERSION) {
+        error_setg(errp, "virtio-iommu: engine has interface version %u, the "
+                   "device wants %u", viommu_abi_version(),
+                   VIOMMU_ABI_VERSION);
+        return NULL;
+    }
+    if (s->aw_bits < 32 || s->aw_bits > 64) {
+        error_setg(errp, "aw-bits=%u is not within [32,64]", s->aw_bits);
+        return NULL;
+    }
+    config.input_last = UINT64_MAX >> (64 - s->aw_bits);
+    if (!page_size_mask(s, &config.page_size_mask, errp) ||
+        !collect_regions(s, &regions, &config.region_count, errp)) {
+        return NULL;
+    }
+    config.regions = regions;
+    /* PRB-D1: the whole list fits; 24 bytes a region. */
+    config.probe_size = MAX(VIOMMU_PROBE_SIZE_MIN, 24 * config.region_count);
+
+    engine = viommu_engine_new(&config, &viommu_callbacks, s, error,
+                               sizeof(error));
+    if (!engine) {
+        error_setg(errp, "virtio-iommu: %s", error);
+    }
+    s->features = config.offered_features |
+                  BIT_ULL(VIRTIO_RING_F_EVENT_IDX) |
+                  BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) |
+                  BIT_ULL(VIRTIO_F_VERSION_1);
+    return engine;
+}
+
+static void viommu_device_realize(DeviceState *dev, Error **errp)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(dev);
+    VirtIOIOMMU *s = VIRTIO_IOMMU(dev);
+
+    if (!s->primary_bus) {
+        error_setg(errp, "virtio-iommu-device: primary-bus is not set, so "
+                   "there is no PCI bus to manage");
+        return;
+    }
+    s->engine = new_engine(s, errp);
+    if (!s->engine) {
+        return;
+    }
+    s->requesters = viommu_requesters_new();
+    virtio_init(vdev, VIRTIO_ID_IOMMU, VIOMMU_CONFIG_SIZE);
+    viommu_queue_init(s);
+    refresh_config_copy(s);
+
+    if (!viommu_platform_add(s, s->primary_bus, errp)) {
+        viommu_queue_cleanup(s);
+        virtio_cleanup(vdev);
+        viommu_requesters_drop_all(s);
+        return;
+    }
+    qemu_register_reset(viommu_system_reset, s);
+}
+
+/* W28: nothing may point here any more. */
+static void viommu_device_unrealize(DeviceState *dev)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(dev);
+    VirtIOIOMMU *s = VIRTIO_IOMMU(dev);
+
+    qemu_unregister_reset(viommu_system_reset, s);
+    viommu_platform_remove(s);
+    viommu_requesters_drop_all(s);
+    viommu_queue_cleanup(s);
+    virtio_cleanup(vdev);
+}
+
+/* Requesters hold a reference to the device, so all are gone by now. */
+static void viommu_instance_finalize(Object *obj)
+{
+    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
+
+    if (s->engine) {
+        viommu_engine_free(s->engine);
+    }
+    g_free(s->resv_regions);
+}
+
+static void visit_u64(Visitor *v, const char *name, uint64_t value,
+                      Error **errp)
+{
+    visit_type_uint64(v, name, &value, errp);
+}
+
+static void visit_flag(Visitor *v, const char *name, bool value, Error **errp)
+{
+    visit_type_bool(v, name, &value, errp);
+}
+
+static gint requester_cmp(gconstpointer va, gconstpointer vb)
+{
+    const ViommuRequester *a = va, *b = vb;
+
+    return PCI_BUILD_BDF(pci_bus_num(a->key.bus), a->key.devfn) -
+           PCI_BUILD_BDF(pci_bus_num(b->key.bus), b->key.devfn);
+}
+
+static void viommu_get_endpoints(Object *obj, Visitor *v, const char *name,
+                                 void *opaque, Error **errp)
+{
+    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
+    g_autoptr(GList) list = s->requesters ?
+                            g_hash_table_get_values(s->requesters) : NULL;
+
+    list = g_list_sort(list, requester_cmp);
+    if (!visit_start_list(v, name, NULL, 0, errp)) {
+        return;
+    }
+    for (GList *l = list; l; l = l->next) {
+        ViommuRequester *r = l->data;
+        ViommuEndpointStats stats;
+
+        viommu_endpoint_stats(r->endpoint, &stats);
+        if (!visit_start_struct(v, NULL, NULL, 0, errp)) {
+            break;
+        }
+        visit_u64(v, "id", PCI_BUILD_BDF(pci_bus_num(r->key.bus),
+                                         r->key.devfn), errp);
+        visit_flag(v, "attached", stats.attached, errp);
+        visit_flag(v, "bypass", stats.bypass, errp);
+        visit_u64(v, "domain", stats.attached ? stats.domain : 0, errp);
+        visit_u64(v, "translations", stats.translations, errp);
+        visit_u64(v, "faults", stats.faults, errp);
+        visit_end_struct(v, NULL);
+    }
+    visit_end_list(v, NULL);
+}
+
+static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
+                             void *opaque, Error **errp)
+{
+    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
+    ViommuStats stats = { 0 };
+
+    if (s->engine) {
+        viommu_engine_stats(s->engine, &stats);
+    }
+    if (!visit_start_struct(v, name, NULL, 0, errp)) {
+        return;
+    }
+    visit_u64(v, "translations", stats.translations, errp);
+    visit_u64(v, "faults", stats.faults, errp);
+    visit_u64(v, "faults-coalesced", stats.faults_coalesced, errp);
+    visit_u64(v, "faults-dropped", stats.faults_dropped, errp);
+    visit_u64(v, "requests", stats.requests, errp);
+    visit_u64(v, "requests-refused", stats.requests_refused, errp);
+    visit_u64(v, "mappings", stats.mappings, errp);
+    visit_u64(v, "domains", stats.domains, errp);
+    visit_end_struct(v, NULL);
+}
+
+static const Property viommu_properties[] = {
+    DEFINE_PROP_LINK("primary-bus", VirtIOIOMMU, primary_bus,
+                     TYPE_PCI_BUS, PCIBus *),
+    DEFINE_PROP_BOOL("boot-bypass", VirtIOIOMMU, boot_bypass, true),
+    DEFINE_PROP_GRANULE_MODE("granule", VirtIOIOMMU, granule_mode,
+                             GRANULE_MODE_HOST),
+    DEFINE_PROP_UINT8("aw-bits", VirtIOIOMMU, aw_bits, 64),
+    DEFINE_PROP_UINT64("max-mappings", VirtIOIOMMU, max_mappings,
+                       4 * 1024 * 1024),
+    DEFINE_PROP_UINT32("max-domains", VirtIOIOMMU, max_domains, 65536),
+};
+
+static void viommu_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);
+    ResettableClass *rc = RESETTABLE_CLASS(klass);
+
+    device_class_set_props(dc, viommu_properties);
+    dc->vmsd = &vmstate_viommu;
+    dc->desc = "Paravirtual IOMMU";
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+
+    rc->phases.enter = viommu_reset_enter;
+    rc->phases.exit = viommu_reset_exit;
+
+    vdc->realize = viommu_device_realize;
+    vdc->unrealize = viommu_device_unrealize;
+    vdc->get_config = viommu_get_config;
+    vdc->set_config = viommu_set_config;
+    vdc->get_features = viommu_get_features;
+    vdc->set_features = viommu_set_features;
+    vdc->set_status = viommu_set_status;
+    vdc->reset = viommu_device_reset;
+    vdc->vmsd = &vmstate_viommu_device;
+
+    object_class_property_add(klass, "endpoints", "list", viommu_get_endpoints,
+                              NULL, NULL, NULL);
+    object_class_property_set_description(klass, "endpoints",
+        "every endpoint's ID, attachment and counters (read only)");
+    object_class_property_add(klass, "stats", "struct", viommu_get_stats,
+                              NULL, NULL, NULL);
+    object_class_property_set_description(klass, "stats",
+        "counters of the whole device (read only)");
+}
+
+static const TypeInfo viommu_device_types[] = {
+    {
+        .name = TYPE_VIRTIO_IOMMU,
+        .parent = TYPE_VIRTIO_DEVICE,
+        .instance_size = sizeof(VirtIOIOMMU),
+        .instance_finalize = viommu_instance_finalize,
+        .class_init = viommu_class_init,
+    },
+};
+
+static void viommu_register_types(void)
+{
+    /* A second type of one name would end QEMU. */
+    if (object_class_by_name(TYPE_VIRTIO_IOMMU)) {
+        warn_report("device module virtio-iommu ignored: this QEMU has a "
+                    "virtio-iommu built in");
+        return;
+    }
+    viommu_space_register_types();
+    type_register_static_array(viommu_device_types,
+                               ARRAY_SIZE(viommu_device_types));
+    viommu_pci_register_types();
+}
+
+type_init(viommu_register_types)

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The QOM side of the device: types shared by the virtio device, its
+ * transports, the address spaces of its endpoints and the platform layer.
+ * Everything here runs under the big QEMU lock unless a function says
+ * otherwise.
+ */
+#ifndef VIOMMU_DEVICE_H
+#define VIOMMU_DEVICE_H
+
+#include "hw/pci/pci.h"
+#include "hw/virtio/virtio.h"
+#include "qapi/qapi-types-virtio.h"
+
+#include "viommu/viommu.h"
+
+#define TYPE_VIRTIO_IOMMU "virtio-iommu-device"
+OBJECT_DECLARE_SIMPLE_TYPE(VirtIOIOMMU, VIRTIO_IOMMU)
+
+#define TYPE_VIRTIO_IOMMU_PCI "virtio-iommu-pci"
+
+#define TYPE_VIOMMU_REQUESTER "virtio-iommu-requester"
+OBJECT_DECLARE_SIMPLE_TYPE(ViommuRequester, VIOMMU_REQUESTER)
+
+#define VIOMMU_QUEUE_SIZE 256
+
+struct VirtIOIOMMU {
+    VirtIODevice parent_obj;
+
+    /* properties */
+    PCIBus *primary_bus;
+    bool boot_bypass;
+    GranuleMode granule_mode;
+    uint8_t aw_bits;
+    uint64_t max_mappings;
+    uint32_t max_domains;
+    ViommuRegion *resv_regions;
+    uint32_t nr_resv_regions;
+
+    VirtQueue *req_vq;
+    VirtQueue *event_vq;
+    QEMUBH *request_bh;
+    QEMUBH *event_bh;
+    uint8_t *replies;           /* VIOMMU_BATCH replies of reply_max bytes */
+    size_t reply_max;
+
+    ViommuEngine *engine;
+    uint64_t features;
+    GHashTable *requesters;     /* ViommuRequesterKey -> ViommuRequester */
+    DeviceState *transport;     /* the device the user named */
+    bool in_bus_reset;          /* between reset phases enter and exit */
+    bool system_reset;          /* this reset is one of the whole system */
+    bool reset_registered;
+};
+
+typedef struct ViommuRequesterKey {
+    PCIBus *bus;
+    uint8_t devfn;
+} ViommuRequesterKey;
+
+/*
+ * An address space of its own for every requester ID that DMA can carry:
+ * keyed by (bus, devfn) after conventional bridges took their toll, which
+ * stays the same when buses are renumbered.
+ *
+ * An object of its own because flat views hold references to the owner of a
+ * region until an RCU grace period has passed.
+ */
+struct ViommuRequester {
+    Object parent_obj;
+
+    ViommuRequesterKey key;
+    VirtIOIOMMU *s;
+    ViommuEndpoint *endpoint;
+    IOMMUNotifierFlag listeners; /* read by any thread */
+
+    AddressSpace as;
+    MemoryRegion root;
+    MemoryRegion bypass;
+    IOMMUMemoryRegion iommu;
+};
+
+/* viommu-device.c */
+
+/* One element of "reserved-regions": START:LAST:TYPE as stock QEMU has it. */
+extern const PropertyInfo viommu_prop_region;
+
+/* viommu-space.c */
+
+extern const PCIIOMMUOps viommu_pci_ops;
+
+/* The callbacks that the engine makes; their opaque is the VirtIOIOMMU. */
+extern const ViommuCallbacks viommu_callbacks;
+
+ViommuRequester *viommu_requester_find(VirtIOIOMMU *s, PCIBus *bus,
+                                       uint8_t devfn);
+
+/* @dev is gone: drop what belongs to it and to the bus behind it. */
+void viommu_requesters_forget(VirtIOIOMMU *s, PCIDevice *dev);
+void viommu_requesters_drop_all(VirtIOIOMMU *s);
+GHashTable *viommu_requesters_new(void);
+void viommu_space_register_types(void);
+
+/* viommu-pci.c */
+
+void viommu_pci_register_types(void);
+
+/* viommu-queue.c */
+
+void viommu_queue_init(VirtIOIOMMU *s);
+void viommu_queue_cleanup(VirtIOIOMMU *s);
+
+/* Stop what is scheduled; after a reset nothing must be left of it. */
+void viommu_queue_cancel(VirtIOIOMMU *s);
+
+/* A fault waits: see to the event queue from the main loop.  Any thread. */
+void viommu_queue_kick(VirtIOIOMMU *s);
+
+/* Look at both queues again, for the driver will not kick a second time. */
+void viommu_queue_resume(VirtIOIOMMU *s);
+
+/* viommu-vmstate.c */
+
+extern const VMStateDescription vmstate_viommu;
+extern const VMStateDescription vmstate_viommu_device;
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * virtio-iommu-pci: the device on a virtio-pci transport.
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "hw/acpi/acpi_table_interface.h"
+#include "hw/pci/pci_bus.h"
+#include "hw/qdev-properties.h"
+#include "hw/qdev-properties-system.h"
+#include "hw/virtio/virtio-pci.h"
+
+#include "hw/platform/viommu-platform.h"
+#include "hw/virtio/viommu-device.h"
+
+OBJECT_DECLARE_SIMPLE_TYPE(VirtIOIOMMUPCI, VIRTIO_IOMMU_PCI)
+
+struct VirtIOIOMMUPCI {
+    VirtIOPCIProxy parent_obj;
+    VirtIOIOMMU vdev;
+};
+
+static const Property viommu_pci_properties[] = {
+    DEFINE_PROP_UINT32("class", VirtIOPCIProxy, class_code, 0),
+    DEFINE_PROP_ARRAY("reserved-regions", VirtIOIOMMUPCI,
+                      vdev.nr_resv_regions, vdev.resv_regions,
+                      viommu_prop_region, ViommuRegion),
+};
+
+static void viommu_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
+{
+    VirtIOIOMMUPCI *dev = VIRTIO_IOMMU_PCI(proxy);
+    PCIBus *bus = pci_get_bus(&proxy->pci_dev);
+
+    if (!pci_bus_is_root(bus)) {
+        error_setg(errp, "virtio-iommu-pci must be plugged on the root bus, "
+                   "not on '%s'", BUS(bus)->name);
+        return;
+    }
+    dev->vdev.transport = DEVICE(proxy);
+    object_property_set_link(OBJECT(dev), "primary-bus", OBJECT(bus),
+                             &error_abort);
+    virtio_pci_force_virtio_1(proxy);
+    qdev_realize(DEVICE(&dev->vdev), BUS(&proxy->bus), errp);
+}
+
+static void viommu_pci_build_tables(AcpiTableIf *obj, GArray *table_offsets,
+                                    GArray *table_data, BIOSLinker *linker,
+                                    const char *oem_id,
+                                    const char *oem_table_id)
+{
+    viommu_platform_build_acpi(&VIRTIO_IOMMU_PCI(obj)->vdev, table_offsets,
+                               table_data, linker, oem_id, oem_table_id);
+}
+
+static void viommu_pci_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    VirtioPCIClass *vpc = VIRTIO_PCI_CLASS(klass);
+    PCIDeviceClass *pc = PCI_DEVICE_CLASS(klass);
+    AcpiTableIfClass *atc = ACPI_TABLE_IF_CLASS(klass);
+
+    vpc->realize = viommu_pci_realize;
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    device_class_set_props(dc, viommu_pci_properties);
+    dc->desc = "Paravirtual IOMMU";
+    pc->revision = VIRTIO_PCI_ABI_VERSION;
+    pc->class_id = PCI_CLASS_OTHERS;
+    dc->hotpluggable = false;
+    atc->build_tables = viommu_pci_build_tables;
+}
+
+static void viommu_pci_instance_init(Object *obj)
+{
+    VirtIOIOMMUPCI *dev = VIRTIO_IOMMU_PCI(obj);
+
+    virtio_instance_init_common(obj, &dev->vdev, sizeof(dev->vdev),
+                                TYPE_VIRTIO_IOMMU);
+}
+
+void viommu_pci_register_types(void)
+{
+    static const InterfaceInfo interfaces[] = {
+        { TYPE_ACPI_TABLE_IF },
+        { }
+    };
+    static const VirtioPCIDeviceTypeInfo info = {
+        .generic_name = TYPE_VIRTIO_IOMMU_PCI,
+        .instance_size = sizeof(VirtIOIOMMUPCI),
+        .instance_init = viommu_pci_instance_init,
+        .class_init = viommu_pci_class_init,
+        .interfaces = (InterfaceInfo *)interfaces,
+    };
+
+    virtio_pci_types_register(&info);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Migration.  Section names, versions and bytes are those of QEMU's own
+ * virtio-iommu; the engine writes and checks what is between them.
+ */
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "hw/virtio/virtio.h"
+#include "migration/qemu-file-types.h"
+#include "migration/vmstate.h"
+
+#include "hw/virtio/viommu-device.h"
+
+static bool put_bytes(void *ctx, const uint8_t *bytes, size_t size)
+{
+    qemu_put_buffer(ctx, bytes, size);
+    return !qemu_file_get_error(ctx);
+}
+
+static bool get_bytes(void *ctx, uint8_t *bytes, size_t size)
+{
+    return qemu_get_buffer(ctx, bytes, size) == size &&
+           !qemu_file_get_error(ctx);
+}
+
+static int put_state(QEMUFile *f, void *pv, size_t size,
+                     const VMStateField *field, JSONWriter *vmdesc)
+{
+    VirtIOIOMMU *s = pv;
+
+    return viommu_engine_save(s->engine, put_bytes, f) ? 0 : -EIO;
+}
+
+static int get_state(QEMUFile *f, void *pv, size_t size,
+                     const VMStateField *field)
+{
+    VirtIOIOMMU *s = pv;
+    char sentence[256];
+
+    if (!viommu_engine_load(s->engine, get_bytes, f, sentence,
+                            sizeof(sentence))) {
+        error_report("virtio-iommu: the incoming state is not valid: %s",
+                     sentence);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int viommu_post_load(void *opaque, int version_id)
+{
+    VirtIOIOMMU *s = opaque;
+    char sentence[256];
+
+    if (!viommu_engine_load_commit(s->engine, sentence, sizeof(sentence))) {
+        error_report("virtio-iommu: the incoming state does not fit this "
+                     "machine: %s", sentence);
+        return -EINVAL;
+    }
+    /* The copy that the core keeps for writes must not be stale (W12). */
+    viommu_engine_read_config(s->engine, VIRTIO_DEVICE(s)->config);
+    return 0;
+}
+
+static const VMStateInfo vmstate_info_state = {
+    .name = "virtio-iommu-state",
+    .get = get_state,
+    .put = put_state,
+};
+
+const VMStateDescription vmstate_viommu_device = {
+    .name = "virtio-iommu-device",
+    .version_id = 2,
+    .minimum_version_id = 2,
+    .post_load = viommu_post_load,
+    .fields = (const VMStateField[]) {
+        {
+            .name = "state",
+            .version_id = 2,
+            .info = &vmstate_info_state,
+            .flags = VMS_SINGLE,
+        },
+        VMSTATE_END_OF_LIST()
+    },
+};
+
+const VMStateDescription vmstate_viommu = {
+    .name = "virtio-iommu",
+    .version_id = 2,
+    .minimum_version_id = 2,
+    .priority = MIG_PRI_IOMMU,
+    .fields = (const VMStateField[]) {
+        VMSTATE_VIRTIO_DEVICE,
+        VMSTATE_END_OF_LIST()
+    },
+};
