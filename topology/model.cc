@@ -198,7 +198,10 @@ private:
         owners_.assign(machine_.root_bus_count, VIOMMU_NO_IOMMU);
         for (std::uint32_t i = 0; i < machine_.iommu_count; i++) {
             const ViommuIommuDesc &iommu = machine_.iommus[i];
-            checkArray(iommu.root_buses, iommu.root_bus_count, "claims of an IOMMU");
+            if (iommu.root_buses == nullptr && iommu.root_bus_count != 0) {
+                throw Refusal(std::string("IOMMU ") + iommu.name + " claims " +
+                              std::to_string(iommu.root_bus_count) + " root buses but lists none");
+            }
             for (std::size_t k = 0; k < iommu.root_bus_count; k++) {
                 claim(i, iommu.root_buses[k]);
             }

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Random machines, described in every way, read back by decoders that share no
+// code with the encoders, and held against a naive reading of the rules.
+#include <algorithm>
+#include <cstdint>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "machine.h"
+#include "owners.h"
+#include "tree.h"
+
+namespace viommu::test
+{
+
+namespace
+{
+
+constexpr std::uint16_t segmentCount = 3;
+
+class RandomMachine
+{
+public:
+    explicit RandomMachine(unsigned seed) : random_(seed)
+    {
+        addRootBuses();
+        addIommus();
+        addMmioEndpoints();
+    }
+
+    const Machine &machine() const { return machine_; }
+
+private:
+    unsigned below(std::size_t limit) { return static_cast<unsigned>(random_() % limit); }
+
+    bool once(unsigned in) { return below(in) == 0; }
+
+    void addRootBuses()
+    {
+        std::vector<std::set<unsigned>> starts(segmentCount);
+        const unsigned count = 1 + below(6);
+        for (unsigned i = 0; i < count; i++) {
+            const std::size_t segment = once(3) ? 1 + below(segmentCount - 1) : 0;
+            starts[segment].insert(once(3) ? 0 : below(256));
+        }
+        for (std::uint16_t segment = 0; segment < segmentCount; segment++) {
+            for (auto start = starts[segment].begin(); start != starts[segment].end(); ++start) {
+                const auto next = std::next(start);
+                const unsigned limit = next == starts[segment].end() ? 255 : *next - 1;
+                // Half of the windows touch the next one.
+                const unsigned last = once(2) ? limit : *start + below(limit - *start + 1);
+                const bool bypass = once(4);
+                const std::string name =
+                    "bus" + std::to_string(segment) + "." + std::to_string(*start);
+                machine_.rootBus(name, segment, static_cast<std::uint8_t>(*start),
+                                 static_cast<std::uint8_t>(last), bypass);
+                if (!bypass) {
+                    claimable_.push_back(name);
+                }
+            }
+        }
+    }
+
+    std::uint16_t requesterId(std::uint16_t segment)
+    {
+        if (once(4)) {
+            return static_cast<std::uint16_t>(random_());
+        }
+        // At or around the ends of a window, where splitting goes wrong first.
+        const ViommuRootBusDesc &bus = machine_.rootBuses[below(machine_.rootBuses.size())];
+        const unsigned edge = once(2) ? bus.first_bus * 256u : bus.last_bus * 256u + 255u;
+        const unsigned id = edge + below(5) - 2;
+        return static_cast<std::uint16_t>(bus.segment == segment ? id : 8 * below(32));
+    }
+
+    void addIommus()
+    {
+        const unsigned pciCount = below(4);
+        const unsigned mmioCount = pciCount == 0 ? 1 : below(2);
+        const unsigned total = pciCount + mmioCount;
+        const unsigned taker = once(5) ? total : below(total); // `total`: none
+        const unsigned mmioAt = below(total);
+
+        std::set<std::pair<std::uint16_t, std::uint16_t>> functions;
+        for (unsigned i = 0; i < total; i++) {
+            std::vector<std::string> claims;
+            if (i != taker) {
+                if (claimable_.empty()) {
+                    continue; // without a claim it would be a second taker
+                }
+                do {
+                    const unsigned at = below(claimable_.size());
+                    claims.push_back(claimable_[at]);
+                    claimable_.erase(claimable_.begin() + at);
+                } while (!claimable_.empty() && once(3));
+            }
+            const std::string name = "iommu" + std::to_string(i);
+            if (mmioCount == 1 && i == mmioAt) {
+                machine_.mmioIommu(name, 0x0a003e00, claims);
+                continue;
+            }
+            const auto segment = static_cast<std::uint16_t>(once(10) ? below(segmentCount) : 0);
+            std::uint16_t function;
+            do {
+                function = requesterId(segment);
+            } while (!functions.emplace(segment, function).second);
+            machine_.pciIommu(name, segment, function, claims);
+        }
+    }
+
+    void addMmioEndpoints()
+    {
+        std::set<std::uint16_t> indices;
+        for (unsigned count = below(5); count > 0; count--) {
+            indices.insert(once(6) ? 0xffff : static_cast<std::uint16_t>(below(32)));
+        }
+        std::uint64_t base = once(2) ? 0xfeb00000 : 0x10'0000'0000;
+        for (const std::uint16_t index : indices) {
+            const bool explicitly = !machine_.iommus.empty() && once(2);
+            machine_.mmioEndpoint("vm" + std::to_string(index), index, base,
+                                  explicitly ? below(machine_.iommus.size()) : VIOMMU_NO_IOMMU);
+            base += 0x200;
+        }
+    }
+
+    std::mt19937 random_;
+    Machine machine_;
+    std::vector<std::string> claimable_;
+};
+
+// The rules, asked anew for every single function.
+class Rules
+{
+public:
+    explicit Rules(const ViommuMachineDesc &machine) : machine_(machine) {}
+
+    Owners owners() const
+    {
+        Owners owners;
+        for (std::uint16_t segment = 0; segment < segmentCount; segment++) {
+            std::vector<Owner> &functions = owners.segment(segment);
+            for (std::uint32_t rid = 0; rid <= 0xffff; rid++) {
+                const std::uint32_t iommu = ofFunction(segment, static_cast<std::uint16_t>(rid));
+                if (iommu != VIOMMU_NO_IOMMU) {
+                    functions[rid] = {iommu, segment * 0x10000u + rid};
+                }
+            }
+        }
+        for (std::size_t i = 0; i < machine_.mmio_endpoint_count; i++) {
+            const ViommuMmioEndpointDesc &endpoint = machine_.mmio_endpoints[i];
+            const std::uint32_t iommu =
+                endpoint.iommu == VIOMMU_NO_IOMMU ? taker() : endpoint.iommu;
+            if (iommu != VIOMMU_NO_IOMMU) {
+                owners.mmio[endpoint.base] = {iommu, 0xffff0000u + endpoint.index};
+            }
+        }
+        return owners;
+    }
+
+private:
+    std::uint32_t taker() const
+    {
+        for (std::uint32_t i = 0; i < machine_.iommu_count; i++) {
+            if (machine_.iommus[i].root_bus_count == 0) {
+                return i;
+            }
+        }
+        return VIOMMU_NO_IOMMU;
+    }
+
+    std::uint32_t ofFunction(std::uint16_t segment, std::uint16_t rid) const
+    {
+        if (iommuAtFunction(machine_, segment, rid) != VIOMMU_NO_IOMMU) {
+            return VIOMMU_NO_IOMMU;
+        }
+        for (std::size_t i = 0; i < machine_.root_bus_count; i++) {
+            const ViommuRootBusDesc &bus = machine_.root_buses[i];
+            if (bus.segment == segment && rid / 256 >= bus.first_bus && rid / 256 <= bus.last_bus) {
+                return bus.bypass ? VIOMMU_NO_IOMMU : ofRootBus(bus.name);
+            }
+        }
+        return VIOMMU_NO_IOMMU;
+    }
+
+    std::uint32_t ofRootBus(const std::string &name) const
+    {
+        for (std::uint32_t i = 0; i < machine_.iommu_count; i++) {
+            const ViommuIommuDesc &iommu = machine_.iommus[i];
+            for (std::size_t k = 0; k < iommu.root_bus_count; k++) {
+                if (name == iommu.root_buses[k]) {
+                    return i;
+                }
+            }
+        }
+        return taker();
+    }
+
+    const ViommuMachineDesc &machine_;
+};
+
+void expectAgreement(const char *what, const Owners &expected, const Owners &found,
+                     std::uint16_t segments)
+{
+    SCOPED_TRACE(what);
+    for (const std::string &complaint : found.complaints) {
+        ADD_FAILURE() << complaint;
+    }
+    EXPECT_EQ(found.mmio, expected.mmio);
+    const std::vector<Owner> nobody(0x10000);
+    const auto of = [&nobody](const Owners &owners, std::uint16_t segment) -> const auto &
+    {
+        const auto functions = owners.segments.find(segment);
+        return functions == owners.segments.end() ? nobody : functions->second;
+    };
+    for (std::uint16_t segment = 0; segment < segments; segment++) {
+        const std::vector<Owner> &want = of(expected, segment);
+        const std::vector<Owner> &have = of(found, segment);
+        const auto [at, other] = std::mismatch(want.begin(), want.end(), have.begin());
+        if (at != want.end()) {
+            ADD_FAILURE() << "segment " << segment << " requester " << at - want.begin()
+                          << ": IOMMU " << other->iommu << " ID " << other->id
+                          << " instead of IOMMU " << at->iommu << " ID " << at->id;
+        }
+    }
+    for (const auto &[segment, functions] : found.segments) {
+        EXPECT_LT(segment, segments);
+    }
+}
+
+// What the engine would be told, in the same terms.
+Owners askManages(const ViommuMachineDesc &machine, const ViommuTopology *topology)
+{
+    Owners owners;
+    const auto ask = [&](std::uint32_t id) {
+        Owner owner;
+        for (std::uint32_t i = 0; i < machine.iommu_count; i++) {
+            if (!viommu_topology_manages(topology, i, id)) {
+                continue;
+            }
+            if (owner.iommu != VIOMMU_NO_IOMMU) {
+                owners.complaints.push_back("two IOMMUs manage ID " + std::to_string(id));
+            }
+            owner = {i, id};
+        }
+        return owner;
+    };
+    for (std::uint16_t segment = 0; segment < segmentCount; segment++) {
+        std::vector<Owner> &functions = owners.segment(segment);
+        for (std::uint32_t rid = 0; rid <= 0xffff; rid++) {
+            functions[rid] = ask(segment * 0x10000u + rid);
+        }
+    }
+    for (std::uint32_t index = 0; index <= 0xffff; index++) {
+        const Owner owner = ask(0xffff0000u + index);
+        if (owner.iommu == VIOMMU_NO_IOMMU) {
+            continue;
+        }
+        const auto *end = machine.mmio_endpoints + machine.mmio_endpoint_count;
+        const auto *endpoint =
+            std::find_if(machine.mmio_endpoints, end,
+                         [index](const ViommuMmioEndpointDesc &e) { return e.index == index; });
+        if (endpoint == end) {
+            owners.complaints.push_back("transport " + std::to_string(index) + " is managed");
+        } else {
+            owners.mmio[endpoint->base] = owner;
+        }
+    }
+    return owners;
+}
+
+// A device tree has no place for a PCI IOMMU of another segment.
+bool fitsDeviceTree(const ViommuMachineDesc &machine, const Owners &owners)
+{
+    const auto isOutside = [&machine](const Owner &owner) {
+        return owner.iommu != VIOMMU_NO_IOMMU &&
+               machine.iommus[owner.iommu].kind == VIOMMU_IOMMU_PCI &&
+               machine.iommus[owner.iommu].segment != 0;
+    };
+    return std::ranges::none_of(owners.segments.at(0), isOutside) &&
+           std::ranges::none_of(owners.mmio,
+                                [&](const auto &entry) { return isOutside(entry.second); });
+}
+
+// 00:01.0 and 10:01.0 would both be iommu@1 below the one PCI host.
+bool nodeNamesAreUnique(const ViommuMachineDesc &machine)
+{
+    std::set<unsigned> names;
+    for (std::size_t i = 0; i < machine.iommu_count; i++) {
+        const ViommuIommuDesc &iommu = machine.iommus[i];
+        if (iommu.kind == VIOMMU_IOMMU_PCI && !names.insert(iommu.requester_id & 0xff).second) {
+            return false;
+        }
+    }
+    return true;
+}
+
+std::vector<std::uint8_t> viotTable(const ViommuTopology *topology)
+{
+    std::vector<std::uint8_t> table(36, 0xaa);
+    const std::vector<std::uint8_t> body = viotBody(topology);
+    table.insert(table.end(), body.begin(), body.end());
+    return table;
+}
+
+} // namespace
+
+TEST(Agreement, EveryDescriptionOfRandomMachinesSaysTheSame)
+{
+    unsigned compared = 0;
+    unsigned outsideDeviceTree = 0;
+    unsigned functions = 0;
+    for (unsigned seed = 0; compared < 320; seed++) {
+        SCOPED_TRACE("seed " + std::to_string(seed));
+        ASSERT_LT(seed, 1000u);
+        const RandomMachine random(seed);
+        const ViommuMachineDesc machine = random.machine().desc();
+        const auto topology = build(machine);
+        ASSERT_NE(topology, nullptr);
+        const Owners expected = Rules(machine).owners();
+
+        expectAgreement("manages", expected, askManages(machine, topology.get()), segmentCount);
+        expectAgreement("VIOT", expected, decodeViot(machine, viotTable(topology.get())),
+                        segmentCount);
+        Owners v2;
+        Owners v3;
+        for (std::uint32_t i = 0; i < machine.iommu_count; i++) {
+            decodeArrayV2(i, arrayConfig(topology.get(), i, VIOMMU_ARRAY_V2), v2);
+            decodeArrayV3(i, arrayConfig(topology.get(), i, VIOMMU_ARRAY_V3), v3);
+        }
+        expectAgreement("array of layout 2", expected, v2, segmentCount);
+        expectAgreement("array of layout 3", expected, v3, segmentCount);
+
+        Tree tree(machine);
+        if (!fitsDeviceTree(machine, expected)) {
+            expectSentence(tree.write(topology.get()), {"iommu", "segment 0"});
+            outsideDeviceTree++;
+        } else if (nodeNamesAreUnique(machine)) {
+            ASSERT_EQ(tree.write(topology.get()), "");
+            expectAgreement("device tree", expected, decodeFdt(machine, tree.fdt(), Tree::pciHost),
+                            1);
+            compared++;
+        }
+        functions += static_cast<unsigned>(
+            std::ranges::count_if(expected.segments.at(0), [](const Owner &owner) {
+                return owner.iommu != VIOMMU_NO_IOMMU;
+            }));
+        if (HasFailure()) {
+            return; // one machine is enough to look at
+        }
+    }
+    // The generator must keep making machines that are worth comparing.
+    EXPECT_GT(functions, 320u * 0x1000);
+    EXPECT_GT(outsideDeviceTree, 0u);
+}
+
+TEST(Agreement, DecodersNoticeWhatIsWrong)
+{
+    const Machine golden = goldenMachine();
+    const ViommuMachineDesc machine = golden.desc();
+    const auto topology = build(machine);
+    const auto viotWith = [&](std::size_t at, std::uint8_t value) {
+        std::vector<std::uint8_t> table = viotTable(topology.get());
+        table.at(at) = value;
+        return decodeViot(machine, table);
+    };
+    EXPECT_TRUE(viotWith(36, 7).complaints.empty());
+    EXPECT_FALSE(viotWith(36, 8).complaints.empty());       // a node too many
+    EXPECT_FALSE(viotWith(36, 6).complaints.empty());       // a node too few
+    EXPECT_FALSE(viotWith(38, 40).complaints.empty());      // nodes inside the header
+    EXPECT_FALSE(viotWith(80 + 2, 16).complaints.empty());  // a range that is too short
+    EXPECT_FALSE(viotWith(80 + 16, 80).complaints.empty()); // behind a range
+    EXPECT_FALSE(viotWith(80 + 16, 12).complaints.empty()); // offset from the header's end
+    EXPECT_FALSE(viotWith(80 + 14, 9).complaints.empty());  // into the next range
+    EXPECT_NE(viotWith(80 + 4, 1).segments.at(0), Rules(machine).owners().segments.at(0));
+
+    const auto complaintsV3 = [&](std::size_t at, std::uint8_t value) {
+        Owners owners;
+        std::vector<std::uint8_t> config = arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V3);
+        config.at(at) = value;
+        decodeArrayV3(0, config, owners);
+        return owners.complaints.size();
+    };
+    EXPECT_EQ(complaintsV3(36, 4), 0u);
+    EXPECT_NE(complaintsV3(36, 5), 0u);
+    EXPECT_NE(complaintsV3(38, 44), 0u);
+
+    const auto complaintsV2 = [&](std::size_t at, std::uint8_t value) {
+        Owners owners;
+        std::vector<std::uint8_t> config = arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V2);
+        config.at(at) = value;
+        decodeArrayV2(0, config, owners);
+        return owners.complaints.size();
+    };
+    EXPECT_EQ(complaintsV2(40, 4), 0u);
+    EXPECT_NE(complaintsV2(40, 5), 0u);
+    EXPECT_NE(complaintsV2(44, 12), 0u);
+
+    Tree tree(machine);
+    ASSERT_EQ(tree.write(topology.get()), "");
+    EXPECT_TRUE(decodeFdt(machine, tree.fdt(), Tree::pciHost).complaints.empty());
+    tree.setCells(std::string(Tree::pciHost) + "/iommu@1", "phandle", {0x9000});
+    EXPECT_FALSE(decodeFdt(machine, tree.fdt(), Tree::pciHost).complaints.empty());
+}
+
+} // namespace viommu::test

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The expected bytes are written by hand from the layouts of 2020; they begin at
+// byte 36 of the config space, while offsets in them count from its start.
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "machine.h"
+
+namespace viommu::test
+{
+
+namespace
+{
+
+using Bytes = std::vector<std::uint8_t>;
+
+Bytes arrayBytes(const Machine &machine, std::uint32_t iommu, ViommuArrayLayout layout)
+{
+    const Bytes config = arrayConfig(build(machine).get(), iommu, layout);
+    return {config.begin() + 36, config.end()};
+}
+
+std::string arrayRefusal(const Machine &machine, std::uint32_t iommu, unsigned layoutNumber,
+                         size_t limit)
+{
+    // Layouts come from C, which may hand over any number.
+    ViommuArrayLayout layout;
+    std::memcpy(&layout, &layoutNumber, sizeof(layout));
+    Bytes room(64, 0x55);
+    char error[256] = "";
+    EXPECT_EQ(viommu_topology_array(build(machine).get(), iommu, layout, limit, room.data(),
+                                    room.size(), error, sizeof(error)),
+              0u);
+    EXPECT_EQ(room, Bytes(64, 0x55));
+    return error;
+}
+
+} // namespace
+
+TEST(ArrayV2, PciItemsArePaddedToTheStrideOf16)
+{
+    // clang-format off
+    const Bytes expected{
+        48, 0, 0, 0,    4, 0, 0, 0,     16, 0, 0, 0,
+        1, 0,  0, 0,  0x00, 0, 0x07, 0,     0x00, 0, 0, 0,  0, 0, 0, 0,
+        1, 0,  0, 0,  0x09, 0, 0x10, 0,     0x09, 0, 0, 0,  0, 0, 0, 0,
+        1, 0,  0, 0,  0x12, 0, 0xff, 0x1f,  0x12, 0, 0, 0,  0, 0, 0, 0,
+        2, 0,  0, 0,  3, 0, 0xff, 0xff,     0x00, 0x06, 0x00, 0x0a, 0, 0, 0, 0,
+    };
+    // clang-format on
+    EXPECT_EQ(arrayBytes(goldenMachine(), 0, VIOMMU_ARRAY_V2), expected);
+}
+
+TEST(ArrayV2, ShowsOnlyTheRangesOfItsOwnIommu)
+{
+    // clang-format off
+    const Bytes expected{
+        48, 0, 0, 0,    1, 0, 0, 0,     16, 0, 0, 0,
+        1, 0,  0, 0,  0x00, 0x30, 0xff, 0x3f,  0x00, 0x30, 0, 0,  0, 0, 0, 0,
+    };
+    // clang-format on
+    EXPECT_EQ(arrayBytes(goldenMachine(), 1, VIOMMU_ARRAY_V2), expected);
+}
+
+TEST(ArrayV2, HierarchyIsTheSegment)
+{
+    // clang-format off
+    const Bytes expected{
+        48, 0, 0, 0,    1, 0, 0, 0,     16, 0, 0, 0,
+        1, 0,  1, 0,  0x00, 0x80, 0xff, 0xff,  0x00, 0x80, 1, 0,  0, 0, 0, 0,
+    };
+    // clang-format on
+    EXPECT_EQ(arrayBytes(goldenMmioMachine(), 0, VIOMMU_ARRAY_V2), expected);
+}
+
+TEST(ArrayV3, EveryItemHasItsLength)
+{
+    // clang-format off
+    const Bytes expected{
+        4, 0,  40, 0,
+        1, 0,  16, 0,  0x00, 0, 0, 0,  0, 0,  0x00, 0,  0x07, 0,     0, 0,
+        1, 0,  16, 0,  0x09, 0, 0, 0,  0, 0,  0x09, 0,  0x10, 0,     0, 0,
+        1, 0,  16, 0,  0x12, 0, 0, 0,  0, 0,  0x12, 0,  0xff, 0x1f,  0, 0,
+        2, 0,  16, 0,  3, 0, 0xff, 0xff,  0x00, 0x06, 0x00, 0x0a, 0, 0, 0, 0,
+    };
+    // clang-format on
+    EXPECT_EQ(arrayBytes(goldenMachine(), 0, VIOMMU_ARRAY_V3), expected);
+}
+
+TEST(ArrayV3, SegmentIsPartOfTheItemAndOfTheId)
+{
+    // clang-format off
+    const Bytes expected{
+        1, 0,  40, 0,
+        1, 0,  16, 0,  0x00, 0x80, 1, 0,  1, 0,  0x00, 0x80,  0xff, 0xff,  0, 0,
+    };
+    // clang-format on
+    EXPECT_EQ(arrayBytes(goldenMmioMachine(), 0, VIOMMU_ARRAY_V3), expected);
+}
+
+TEST(Array, IommuThatManagesNothingShowsACountOfZero)
+{
+    const Machine machine = Machine().pciIommu("iommu0", 0, 0x0008);
+    EXPECT_EQ(arrayBytes(machine, 0, VIOMMU_ARRAY_V2),
+              (Bytes{48, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0}));
+    EXPECT_EQ(arrayBytes(machine, 0, VIOMMU_ARRAY_V3), (Bytes{0, 0, 40, 0}));
+}
+
+TEST(Array, FitsExactlyOrIsRefused)
+{
+    // Four items of 16 bytes: up to byte 112 in layout 2, 104 in layout 3.
+    const auto topology = build(goldenMachine());
+    EXPECT_EQ(arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V2, 112).size(), 112u);
+    EXPECT_EQ(arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V3, 104).size(), 104u);
+    expectSentence(arrayRefusal(goldenMachine(), 0, VIOMMU_ARRAY_V2, 111),
+                   {"iommu0", "4 items", "112 bytes", "111"});
+    expectSentence(arrayRefusal(goldenMachine(), 0, VIOMMU_ARRAY_V3, 103),
+                   {"iommu0", "4 items", "104 bytes", "103"});
+    expectSentence(arrayRefusal(goldenMachine(), 1, VIOMMU_ARRAY_V2, 0), {"iommu1", "64 bytes"});
+}
+
+TEST(Array, VirtioMmioWindowHolds13ItemsInBothLayouts)
+{
+    Machine machine;
+    machine.mmioIommu("iommu0", 0x1000);
+    for (std::uint16_t i = 0; i < 13; i++) {
+        machine.mmioEndpoint("vm" + std::to_string(i), i, 0x2000u + i * 0x200u);
+    }
+    const auto topology = build(machine);
+    EXPECT_EQ(arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V2, 256).size(), 256u);
+    EXPECT_EQ(arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V3, 256).size(), 248u);
+    machine.mmioEndpoint("vm13", 13, 0x9000);
+    expectSentence(arrayRefusal(machine, 0, VIOMMU_ARRAY_V2, 256), {"iommu0", "14 items", "272"});
+    expectSentence(arrayRefusal(machine, 0, VIOMMU_ARRAY_V3, 256), {"iommu0", "14 items", "264"});
+}
+
+TEST(Array, Layout3CannotCountBeyond16Bits)
+{
+    Machine machine;
+    machine.mmioIommu("iommu0", 0x1000);
+    for (unsigned i = 0; i < 65536; i++) {
+        machine.mmioEndpoint("vm", static_cast<std::uint16_t>(i), 0x100000 + i * 0x200);
+    }
+    expectSentence(arrayRefusal(machine, 0, VIOMMU_ARRAY_V3, SIZE_MAX),
+                   {"iommu0", "65536 items", "65535"});
+    const auto topology = build(machine);
+    EXPECT_EQ(arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V2).size(), 48u + 65536u * 16u);
+}
+
+TEST(Array, WritesNothingIntoTooLittleRoom)
+{
+    const auto topology = build(goldenMachine());
+    Bytes room(112 - 36 - 1, 0x55);
+    EXPECT_EQ(viommu_topology_array(topology.get(), 0, VIOMMU_ARRAY_V2, 4096, room.data(),
+                                    room.size(), nullptr, 0),
+              112u);
+    EXPECT_EQ(room, Bytes(112 - 36 - 1, 0x55));
+}
+
+TEST(Array, RefusesUnknownLayoutsAndIommus)
+{
+    expectSentence(arrayRefusal(goldenMachine(), 0, VIOMMU_ARRAY_OFF, 4096), {"layout number 0"});
+    expectSentence(arrayRefusal(goldenMachine(), 0, 4, 4096), {"layout number 4"});
+    expectSentence(arrayRefusal(goldenMachine(), 2, VIOMMU_ARRAY_V2, 4096), {"IOMMU number 2"});
+    char error[256] = "";
+    EXPECT_EQ(
+        viommu_topology_array(nullptr, 0, VIOMMU_ARRAY_V2, 4096, nullptr, 0, error, sizeof(error)),
+        0u);
+    expectSentence(error, {"IOMMU number 0"});
+}
+
+} // namespace viommu::test

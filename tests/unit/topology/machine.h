@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#ifndef VIOMMU_TESTS_TOPOLOGY_MACHINE_H
+#define VIOMMU_TESTS_TOPOLOGY_MACHINE_H
+
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "viommu/viommu.h"
+
+namespace viommu::test
+{
+
+// A machine description that owns its strings and arrays.
+class Machine
+{
+public:
+    Machine &pciIommu(const std::string &name, std::uint16_t segment, std::uint16_t requesterId,
+                      const std::vector<std::string> &claims = {})
+    {
+        return iommu({keep(name), VIOMMU_IOMMU_PCI, segment, requesterId, 0, nullptr, 0}, claims);
+    }
+
+    Machine &mmioIommu(const std::string &name, std::uint64_t base,
+                       const std::vector<std::string> &claims = {})
+    {
+        return iommu({keep(name), VIOMMU_IOMMU_MMIO, 0, 0, base, nullptr, 0}, claims);
+    }
+
+    Machine &rootBus(const std::string &name, std::uint16_t segment, std::uint8_t first,
+                     std::uint8_t last, bool bypass = false)
+    {
+        rootBuses.push_back({keep(name), segment, first, last, bypass});
+        return *this;
+    }
+
+    Machine &mmioEndpoint(const std::string &name, std::uint16_t index, std::uint64_t base,
+                          std::uint32_t iommu = VIOMMU_NO_IOMMU)
+    {
+        mmioEndpoints.push_back({keep(name), index, base, iommu});
+        return *this;
+    }
+
+    ViommuMachineDesc desc() const
+    {
+        return {iommus.data(),    iommus.size(),        rootBuses.data(),
+                rootBuses.size(), mmioEndpoints.data(), mmioEndpoints.size()};
+    }
+
+    std::vector<ViommuIommuDesc> iommus;
+    std::vector<ViommuRootBusDesc> rootBuses;
+    std::vector<ViommuMmioEndpointDesc> mmioEndpoints;
+
+private:
+    const char *keep(const std::string &text)
+    {
+        return storage_->strings.emplace_back(text).c_str();
+    }
+
+    Machine &iommu(ViommuIommuDesc iommu, const std::vector<std::string> &claims)
+    {
+        std::vector<const char *> &names = storage_->claims.emplace_back();
+        for (const std::string &claim : claims) {
+            names.push_back(keep(claim));
+        }
+        iommu.root_buses = names.data();
+        iommu.root_bus_count = names.size();
+        iommus.push_back(iommu);
+        return *this;
+    }
+
+    // Deques: what they hold never moves.  Shared: copies of a machine point to it.
+    struct Storage {
+        std::deque<std::string> strings;
+        std::deque<std::vector<const char *>> claims;
+    };
+    std::shared_ptr<Storage> storage_ = std::make_shared<Storage>();
+};
+
+struct FreeTopology {
+    void operator()(ViommuTopology *topology) const { viommu_topology_free(topology); }
+};
+using TopologyPtr = std::unique_ptr<ViommuTopology, FreeTopology>;
+
+inline TopologyPtr build(const ViommuMachineDesc &desc)
+{
+    char error[512] = "";
+    TopologyPtr topology(viommu_topology_new(&desc, error, sizeof(error)));
+    EXPECT_NE(topology, nullptr) << error;
+    EXPECT_STREQ(error, "");
+    return topology;
+}
+
+inline TopologyPtr build(const Machine &machine)
+{
+    return build(machine.desc());
+}
+
+// One sentence that holds all of `parts`.
+inline void expectSentence(const std::string &sentence, const std::vector<std::string> &parts)
+{
+    EXPECT_FALSE(sentence.empty());
+    EXPECT_EQ(sentence.find('\n'), std::string::npos) << sentence;
+    for (const std::string &part : parts) {
+        EXPECT_NE(sentence.find(part), std::string::npos)
+            << "\"" << part << "\" is not in: " << sentence;
+    }
+}
+
+inline void expectRefused(const ViommuMachineDesc &desc, const std::vector<std::string> &parts)
+{
+    char error[512] = "";
+    const TopologyPtr topology(viommu_topology_new(&desc, error, sizeof(error)));
+    EXPECT_EQ(topology, nullptr);
+    expectSentence(error, parts);
+}
+
+inline void expectRefused(const Machine &machine, const std::vector<std::string> &parts)
+{
+    expectRefused(machine.desc(), parts);
+}
+
+inline std::vector<std::uint8_t> viotBody(const ViommuTopology *topology)
+{
+    char error[512] = "";
+    const size_t size = viommu_topology_viot(topology, nullptr, 0, error, sizeof(error));
+    EXPECT_NE(size, 0u) << error;
+    std::vector<std::uint8_t> body(size);
+    EXPECT_EQ(viommu_topology_viot(topology, body.data(), size, error, sizeof(error)), size);
+    return body;
+}
+
+// The whole config space; the 36 bytes that the array does not own are 0xaa.
+inline std::vector<std::uint8_t> arrayConfig(const ViommuTopology *topology, std::uint32_t iommu,
+                                             ViommuArrayLayout layout, size_t limit = 1u << 22)
+{
+    char error[512] = "";
+    const size_t size =
+        viommu_topology_array(topology, iommu, layout, limit, nullptr, 0, error, sizeof(error));
+    EXPECT_GE(size, 36u) << error;
+    std::vector<std::uint8_t> config(size, 0xaa);
+    EXPECT_EQ(viommu_topology_array(topology, iommu, layout, limit, config.data() + 36, size - 36,
+                                    error, sizeof(error)),
+              size);
+    return config;
+}
+
+// The machine of the hand-written bytes: two PCI IOMMUs on pcie.0, the second
+// with a claim, a bypassed root bus between their windows, one MMIO endpoint.
+//   iommu0 at 00:01.0 manages 0x0000-0x0007, 0x0009-0x0010, 0x0012-0x1fff and
+//   transport 3; iommu1 at 00:02.1 manages 0x3000-0x3fff.
+inline Machine goldenMachine()
+{
+    return Machine()
+        .pciIommu("iommu0", 0, 0x0008)
+        .pciIommu("iommu1", 0, 0x0011, {"pxb2"})
+        .rootBus("pcie.0", 0, 0x00, 0x1f)
+        .rootBus("pxb1", 0, 0x20, 0x2f, true)
+        .rootBus("pxb2", 0, 0x30, 0x3f)
+        .mmioEndpoint("vm3", 3, 0x0a000600);
+}
+
+// An MMIO IOMMU for a root bus of segment 1 whose window ends with bus 0xff.
+inline Machine goldenMmioMachine()
+{
+    return Machine().mmioIommu("iommu-m", 0x0a003e00).rootBus("pcie.1", 1, 0x80, 0xff);
+}
+
+} // namespace viommu::test
+
+#endif

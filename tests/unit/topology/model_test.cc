@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <cstring>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "machine.h"
+
+namespace viommu::test
+{
+
+namespace
+{
+
+using IdRange = std::pair<std::uint32_t, std::uint32_t>;
+
+// Asks for every ID of the segment and gathers the answers.
+std::vector<IdRange> managedIds(const TopologyPtr &topology, std::uint32_t iommu,
+                                std::uint16_t segment)
+{
+    std::vector<IdRange> ranges;
+    for (std::uint32_t low = 0; low <= 0xffff; low++) {
+        const std::uint32_t id = std::uint32_t{segment} << 16 | low;
+        if (!viommu_topology_manages(topology.get(), iommu, id)) {
+            continue;
+        }
+        if (!ranges.empty() && ranges.back().second + 1 == id) {
+            ranges.back().second = id;
+        } else {
+            ranges.push_back({id, id});
+        }
+    }
+    return ranges;
+}
+
+using Ranges = std::vector<IdRange>;
+
+} // namespace
+
+TEST(Model, ManagesTheWholeWindowWithIdentityIdsAndWithoutTheIommu)
+{
+    const auto topology =
+        build(Machine().pciIommu("iommu0", 0, 0x0010).rootBus("pcie.0", 0, 0x00, 0xff));
+    EXPECT_EQ(managedIds(topology, 0, 0), (Ranges{{0x0000, 0x000f}, {0x0011, 0xffff}}));
+    EXPECT_EQ(managedIds(topology, 0, 1), Ranges{});
+    EXPECT_EQ(managedIds(topology, 0, 0xffff), Ranges{});
+}
+
+TEST(Model, SegmentIsTheUpperHalfOfTheId)
+{
+    const auto topology = build(Machine()
+                                    .pciIommu("iommu0", 2, 0x4008)
+                                    .rootBus("a", 2, 0x40, 0x41)
+                                    .rootBus("b", 0xfffe, 0xff, 0xff));
+    EXPECT_EQ(managedIds(topology, 0, 0), Ranges{});
+    EXPECT_EQ(managedIds(topology, 0, 2), (Ranges{{0x24000, 0x24007}, {0x24009, 0x241ff}}));
+    EXPECT_EQ(managedIds(topology, 0, 0xfffe), (Ranges{{0xfffeff00, 0xfffeffff}}));
+}
+
+TEST(Model, EveryIommuIsLeftOutOfEveryRange)
+{
+    const auto topology = build(Machine()
+                                    .pciIommu("iommu0", 0, 0x0008)
+                                    .pciIommu("iommu1", 0, 0x0009, {"pxb1"})
+                                    .pciIommu("iommu2", 0, 0x8100, {"pxb2"})
+                                    .rootBus("pcie.0", 0, 0x00, 0x0f)
+                                    .rootBus("pxb1", 0, 0x80, 0x81)
+                                    .rootBus("pxb2", 1, 0x81, 0x81));
+    EXPECT_EQ(managedIds(topology, 0, 0), (Ranges{{0x0000, 0x0007}, {0x000a, 0x0fff}}));
+    EXPECT_EQ(managedIds(topology, 1, 0), (Ranges{{0x8000, 0x80ff}, {0x8101, 0x81ff}}));
+    // Segment 1 has no IOMMU function, although one has this number in segment 0.
+    EXPECT_EQ(managedIds(topology, 2, 1), (Ranges{{0x18100, 0x181ff}}));
+}
+
+TEST(Model, IommusAtTheEndsOfAWindowLeaveNoEmptyRange)
+{
+    const auto topology = build(Machine()
+                                    .pciIommu("first", 0, 0x0000)
+                                    .pciIommu("second", 0, 0x0001, {"other"})
+                                    .pciIommu("last", 0, 0xffff, {"more"})
+                                    .rootBus("pcie.0", 0, 0x00, 0xff)
+                                    .rootBus("other", 1, 0, 0)
+                                    .rootBus("more", 2, 0, 0));
+    EXPECT_EQ(managedIds(topology, 0, 0), (Ranges{{0x0002, 0xfffe}}));
+}
+
+TEST(Model, BypassedRootBusIsManagedByNobody)
+{
+    const auto topology = build(goldenMachine());
+    for (const std::uint32_t iommu : {0u, 1u}) {
+        EXPECT_FALSE(viommu_topology_manages(topology.get(), iommu, 0x2000));
+        EXPECT_FALSE(viommu_topology_manages(topology.get(), iommu, 0x2fff));
+    }
+    EXPECT_EQ(viommu_topology_root_bus_iommu(topology.get(), "pxb1"), VIOMMU_NO_IOMMU);
+}
+
+TEST(Model, RootBusIommuFollowsClaimsThenTheTakerOfTheRest)
+{
+    const auto topology = build(goldenMachine());
+    EXPECT_EQ(viommu_topology_root_bus_iommu(topology.get(), "pcie.0"), 0u);
+    EXPECT_EQ(viommu_topology_root_bus_iommu(topology.get(), "pxb2"), 1u);
+    EXPECT_EQ(viommu_topology_root_bus_iommu(topology.get(), "pcie"), VIOMMU_NO_IOMMU);
+    EXPECT_EQ(viommu_topology_root_bus_iommu(topology.get(), nullptr), VIOMMU_NO_IOMMU);
+    EXPECT_EQ(viommu_topology_root_bus_iommu(nullptr, "pcie.0"), VIOMMU_NO_IOMMU);
+}
+
+TEST(Model, TakerOfTheRestMayComeAfterAnIommuWithClaims)
+{
+    const auto topology = build(Machine()
+                                    .pciIommu("iommu0", 0, 0x0008, {"pxb1"})
+                                    .pciIommu("iommu1", 0, 0x0010)
+                                    .rootBus("pcie.0", 0, 0x00, 0x0f)
+                                    .rootBus("pxb1", 0, 0x10, 0x1f));
+    EXPECT_EQ(viommu_topology_root_bus_iommu(topology.get(), "pcie.0"), 1u);
+    EXPECT_EQ(viommu_topology_root_bus_iommu(topology.get(), "pxb1"), 0u);
+}
+
+TEST(Model, UnclaimedRootBusWithoutATakerIsManagedByNobody)
+{
+    const auto topology = build(Machine()
+                                    .pciIommu("iommu0", 0, 0x0008, {"pxb1"})
+                                    .rootBus("pcie.0", 0, 0x00, 0x0f)
+                                    .rootBus("pxb1", 0, 0x10, 0x1f));
+    EXPECT_EQ(viommu_topology_root_bus_iommu(topology.get(), "pcie.0"), VIOMMU_NO_IOMMU);
+    EXPECT_EQ(managedIds(topology, 0, 0), (Ranges{{0x1000, 0x1fff}}));
+}
+
+TEST(Model, MmioEndpointIsManagedByItsIommuOrTheTaker)
+{
+    const auto topology = build(Machine()
+                                    .pciIommu("iommu0", 0, 0x0008)
+                                    .mmioIommu("iommu1", 0x1000, {"pxb1"})
+                                    .rootBus("pxb1", 0, 0x10, 0x1f)
+                                    .mmioEndpoint("c", 0xffff, 0x4000)
+                                    .mmioEndpoint("a", 7, 0x2000, 1)
+                                    .mmioEndpoint("b", 3, 0x3000));
+    EXPECT_EQ(managedIds(topology, 0, 0xffff),
+              (Ranges{{0xffff0003, 0xffff0003}, {0xffffffff, 0xffffffff}}));
+    EXPECT_EQ(managedIds(topology, 1, 0xffff), (Ranges{{0xffff0007, 0xffff0007}}));
+}
+
+TEST(Model, MmioEndpointWithoutATakerIsNotManaged)
+{
+    const auto topology = build(Machine()
+                                    .pciIommu("iommu0", 0, 0x0008, {"pcie.0"})
+                                    .rootBus("pcie.0", 0, 0x00, 0xff)
+                                    .mmioEndpoint("vm0", 0, 0x2000));
+    EXPECT_EQ(managedIds(topology, 0, 0xffff), Ranges{});
+}
+
+TEST(Model, MachineWithoutIommusManagesNothing)
+{
+    const auto topology =
+        build(Machine().rootBus("pcie.0", 0, 0x00, 0xff).mmioEndpoint("vm0", 0, 0x2000));
+    EXPECT_EQ(managedIds(topology, 0, 0), Ranges{});
+    EXPECT_FALSE(viommu_topology_manages(topology.get(), VIOMMU_NO_IOMMU, 0));
+    EXPECT_FALSE(viommu_topology_manages(nullptr, 0, 0));
+    EXPECT_EQ(viommu_topology_root_bus_iommu(topology.get(), "pcie.0"), VIOMMU_NO_IOMMU);
+}
+
+TEST(Model, DescriptionIsCopied)
+{
+    TopologyPtr topology;
+    {
+        const Machine machine = goldenMachine();
+        topology = build(machine);
+        for (const ViommuRootBusDesc &bus : machine.rootBuses) {
+            std::memset(const_cast<char *>(bus.name), '?', std::strlen(bus.name));
+        }
+    }
+    EXPECT_EQ(viommu_topology_root_bus_iommu(topology.get(), "pxb2"), 1u);
+    EXPECT_TRUE(viommu_topology_manages(topology.get(), 1, 0x3000));
+}
+
+TEST(ModelRefusal, TwoTakersOfTheRest)
+{
+    expectRefused(Machine()
+                      .pciIommu("iommu0", 0, 0x0008)
+                      .pciIommu("iommu1", 0, 0x0010, {"pcie.0"})
+                      .mmioIommu("iommu2", 0x1000)
+                      .rootBus("pcie.0", 0, 0x00, 0xff),
+                  {"two IOMMUs want all unclaimed root buses: iommu0 and iommu2"});
+}
+
+TEST(ModelRefusal, ClaimOfABypassedRootBus)
+{
+    expectRefused(
+        Machine().pciIommu("iommu0", 0, 0x0008, {"pxb1"}).rootBus("pxb1", 0, 0x10, 0x1f, true),
+        {"iommu0", "pxb1", "bypass"});
+}
+
+TEST(ModelRefusal, ClaimOfAnUnknownRootBus)
+{
+    expectRefused(
+        Machine().pciIommu("iommu0", 0, 0x0008, {"pxb9"}).rootBus("pcie.0", 0, 0x00, 0xff),
+        {"iommu0", "pxb9", "does not exist"});
+}
+
+TEST(ModelRefusal, RootBusClaimedByTwoIommus)
+{
+    expectRefused(Machine()
+                      .pciIommu("iommu0", 0, 0x0008, {"pxb1"})
+                      .pciIommu("iommu1", 0, 0x0010, {"pxb1"})
+                      .rootBus("pxb1", 0, 0x10, 0x1f),
+                  {"pxb1", "two IOMMUs", "iommu0 and iommu1"});
+}
+
+TEST(ModelRefusal, RootBusClaimedTwiceByOneIommu)
+{
+    expectRefused(
+        Machine().pciIommu("iommu0", 0, 0x0008, {"pxb1", "pxb1"}).rootBus("pxb1", 0, 0x10, 0x1f),
+        {"iommu0", "pxb1", "twice"});
+}
+
+TEST(ModelRefusal, OverlappingWindows)
+{
+    expectRefused(
+        Machine()
+            .rootBus("pxb2", 0, 0x1f, 0x2f)
+            .rootBus("pcie.1", 1, 0x00, 0xff)
+            .rootBus("pxb1", 0, 0x10, 0x1f),
+        {"pxb1 (segment 0x0, buses 0x10-0x1f)", "pxb2 (segment 0x0, buses 0x1f-0x2f)", "overlap"});
+    expectRefused(Machine().rootBus("inner", 3, 0x20, 0x21).rootBus("outer", 3, 0x10, 0x30),
+                  {"outer (segment 0x3, buses 0x10-0x30)", "inner (segment 0x3, buses 0x20-0x21)"});
+}
+
+TEST(ModelRefusal, WindowThatEndsBeforeItBegins)
+{
+    expectRefused(Machine().rootBus("pxb1", 0, 0x20, 0x1f), {"pxb1", "0x20-0x1f"});
+}
+
+TEST(ModelRefusal, TwoRootBusesOfOneName)
+{
+    expectRefused(Machine().rootBus("pxb1", 0, 0x20, 0x2f).rootBus("pxb1", 1, 0x30, 0x3f),
+                  {"pxb1 (segment 0x0, buses 0x20-0x2f)", "pxb1 (segment 0x1, buses 0x30-0x3f)"});
+}
+
+TEST(ModelRefusal, TwoIommusAtOnePciAddress)
+{
+    expectRefused(Machine()
+                      .pciIommu("iommu0", 1, 0x0211, {"pcie.0"})
+                      .pciIommu("iommu1", 1, 0x0211)
+                      .rootBus("pcie.0", 0, 0x00, 0xff),
+                  {"iommu0 and iommu1", "0001:02:02.1"});
+}
+
+TEST(ModelRefusal, TwoIommusAtOneMmioBase)
+{
+    expectRefused(Machine()
+                      .mmioIommu("iommu0", 0xfeb00000, {"pcie.0"})
+                      .mmioIommu("iommu1", 0xfeb00000)
+                      .rootBus("pcie.0", 0, 0x00, 0xff),
+                  {"iommu0 and iommu1", "0xfeb00000"});
+}
+
+TEST(ModelRefusal, MmioIommuThatIsItsOwnEndpoint)
+{
+    expectRefused(Machine().mmioIommu("iommu0", 0xfeb00200).mmioEndpoint("slot1", 1, 0xfeb00200, 0),
+                  {"slot1", "iommu0", "0xfeb00200"});
+}
+
+TEST(ModelRefusal, MmioIommuThatIsAnEndpointOfAnother)
+{
+    expectRefused(Machine()
+                      .pciIommu("iommu0", 0, 0x0008)
+                      .mmioIommu("iommu1", 0xfeb00200, {"pcie.0"})
+                      .rootBus("pcie.0", 0, 0x00, 0xff)
+                      .mmioEndpoint("slot1", 1, 0xfeb00200),
+                  {"slot1", "iommu1", "0xfeb00200"});
+}
+
+TEST(ModelRefusal, TwoMmioEndpointsOfOneIndex)
+{
+    expectRefused(Machine()
+                      .mmioEndpoint("slot1", 5, 0x1000)
+                      .mmioEndpoint("slot2", 6, 0x2000)
+                      .mmioEndpoint("slot3", 5, 0x3000),
+                  {"slot1 and slot3", "index 5"});
+}
+
+TEST(ModelRefusal, TwoMmioEndpointsAtOneBase)
+{
+    expectRefused(Machine().mmioEndpoint("slot1", 1, 0xa000000).mmioEndpoint("slot2", 2, 0xa000000),
+                  {"slot1 and slot2", "0xa000000"});
+}
+
+TEST(ModelRefusal, MmioEndpointOfAnIommuThatDoesNotExist)
+{
+    expectRefused(Machine().mmioIommu("iommu0", 0x1000).mmioEndpoint("slot1", 1, 0x2000, 1),
+                  {"slot1", "IOMMU number 1"});
+}
+
+TEST(ModelRefusal, PciSegmentOfTheMmioEndpoints)
+{
+    expectRefused(Machine().pciIommu("iommu0", 0xffff, 0x0008), {"iommu0", "0xffff"});
+    expectRefused(Machine().rootBus("pcie.9", 0xffff, 0, 1), {"pcie.9", "0xffff"});
+}
+
+TEST(ModelRefusal, IommuOfUnknownKind)
+{
+    Machine machine;
+    machine.pciIommu("iommu0", 0, 0x0008);
+    const unsigned kind = 7;
+    std::memcpy(&machine.iommus[0].kind, &kind, sizeof(kind));
+    expectRefused(machine, {"iommu0", "kind 7"});
+}
+
+TEST(ModelRefusal, MissingNames)
+{
+    Machine iommu = goldenMachine();
+    iommu.iommus[1].name = nullptr;
+    expectRefused(iommu, {"IOMMU number 1", "no name"});
+
+    Machine rootBus = goldenMachine();
+    rootBus.rootBuses[2].name = nullptr;
+    expectRefused(rootBus, {"root bus number 2", "no name"});
+
+    Machine endpoint = goldenMachine();
+    endpoint.mmioEndpoints[0].name = nullptr;
+    expectRefused(endpoint, {"MMIO endpoint number 0", "no name"});
+
+    Machine claim = goldenMachine();
+    const char *const names[] = {nullptr};
+    claim.iommus[1].root_buses = names;
+    expectRefused(claim, {"iommu1", "without a name"});
+}
+
+TEST(ModelRefusal, MissingArrays)
+{
+    const Machine machine = goldenMachine();
+    ViommuMachineDesc desc = machine.desc();
+    desc.iommus = nullptr;
+    expectRefused(desc, {"2 IOMMUs"});
+    desc = machine.desc();
+    desc.root_buses = nullptr;
+    expectRefused(desc, {"3 root buses"});
+    desc = machine.desc();
+    desc.mmio_endpoints = nullptr;
+    expectRefused(desc, {"1 MMIO endpoints"});
+
+    Machine claims = goldenMachine();
+    claims.iommus[1].root_buses = nullptr;
+    expectRefused(claims, {"iommu1", "1 root buses"});
+
+    char error[64] = "";
+    EXPECT_EQ(viommu_topology_new(nullptr, error, sizeof(error)), nullptr);
+    EXPECT_STREQ(error, "there is no machine description");
+}
+
+TEST(ModelRefusal, SentenceIsCutWhereTheBufferEnds)
+{
+    const Machine machine = Machine().rootBus("pxb1", 0, 0x20, 0x1f);
+    const ViommuMachineDesc desc = machine.desc();
+    char error[16];
+    std::memset(error, '#', sizeof(error));
+    EXPECT_EQ(viommu_topology_new(&desc, error, 14), nullptr);
+    EXPECT_STREQ(error, "root bus pxb1");
+    EXPECT_EQ(error[14], '#');
+    EXPECT_EQ(viommu_topology_new(&desc, nullptr, 0), nullptr);
+    EXPECT_EQ(viommu_topology_new(&desc, error, 0), nullptr);
+    EXPECT_STREQ(error, "root bus pxb1");
+}
+
+// Descriptions from a small set of values, so that every conflict is frequent.
+TEST(ModelRefusal, RandomDescriptionsEitherBuildOrGiveASentence)
+{
+    std::mt19937 random(20200228);
+    const auto below = [&random](unsigned limit) {
+        return static_cast<unsigned>(random() % limit);
+    };
+    const std::vector<const char *> names{"a", "b", "c", "d", "", "pcie.0", "%s%n"};
+    const auto name = [&]() -> const char * {
+        return below(60) == 0 ? nullptr : names[below(static_cast<unsigned>(names.size()))];
+    };
+    const auto segment = [&] {
+        return static_cast<std::uint16_t>(below(12) == 0 ? 0xffff : below(2));
+    };
+
+    unsigned built = 0;
+    unsigned refused = 0;
+    for (unsigned round = 0; round < 20000; round++) {
+        std::vector<std::vector<const char *>> claims(below(4));
+        std::vector<ViommuIommuDesc> iommus(claims.size());
+        for (size_t i = 0; i < iommus.size(); i++) {
+            for (unsigned n = below(3); n > 0; n--) {
+                claims[i].push_back(name());
+            }
+            const unsigned kind = below(40) == 0 ? below(0x80000000) : below(2);
+            std::memcpy(&iommus[i].kind, &kind, sizeof(kind));
+            iommus[i].name = name();
+            iommus[i].segment = segment();
+            iommus[i].requester_id = static_cast<std::uint16_t>(below(4) * 0x5555);
+            iommus[i].base = below(8);
+            iommus[i].root_buses = below(60) == 0 ? nullptr : claims[i].data();
+            iommus[i].root_bus_count = claims[i].size();
+        }
+        std::vector<ViommuRootBusDesc> buses(below(4));
+        for (ViommuRootBusDesc &bus : buses) {
+            const unsigned first = below(256);
+            bus = {name(), segment(), static_cast<std::uint8_t>(first),
+                   static_cast<std::uint8_t>(below(8) == 0 ? below(256) : first + below(16)),
+                   below(4) == 0};
+        }
+        std::vector<ViommuMmioEndpointDesc> endpoints(below(3));
+        for (ViommuMmioEndpointDesc &endpoint : endpoints) {
+            endpoint = {name(), static_cast<std::uint16_t>(below(6)), below(16),
+                        below(2) == 0 ? VIOMMU_NO_IOMMU : below(4)};
+        }
+        const ViommuMachineDesc desc{iommus.data(), iommus.size(),    buses.data(),
+                                     buses.size(),  endpoints.data(), endpoints.size()};
+        char error[256] = "";
+        const TopologyPtr topology(viommu_topology_new(&desc, error, sizeof(error)));
+        ASSERT_EQ(topology == nullptr, error[0] != '\0') << error;
+        ++(topology != nullptr ? built : refused);
+        if (topology != nullptr) {
+            char unused[256];
+            EXPECT_GE(viommu_topology_viot(topology.get(), nullptr, 0, unused, sizeof(unused)),
+                      12u);
+        }
+    }
+    EXPECT_GT(built, 1000u);
+    EXPECT_GT(refused, 1000u);
+}
+
+} // namespace viommu::test

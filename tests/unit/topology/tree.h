@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#ifndef VIOMMU_TESTS_TOPOLOGY_TREE_H
+#define VIOMMU_TESTS_TOPOLOGY_TREE_H
+
+#include <libfdt.h>
+
+#include <cinttypes>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "viommu/viommu.h"
+
+namespace viommu::test
+{
+
+// A device tree as a machine would hand it over: a PCI host of segment 0 and a
+// node for every virtio-mmio transport, IOMMU or endpoint, of a description.
+class Tree
+{
+public:
+    explicit Tree(const ViommuMachineDesc &machine, std::size_t size = 1u << 16) : bytes_(size)
+    {
+        check(fdt_create_empty_tree(fdt(), static_cast<int>(size)));
+        setString("/", "compatible", "viommu,test-machine");
+        setString("/", "model", "viommu test machine");
+        setCells("/", "#address-cells", {2});
+        setCells("/", "#size-cells", {2});
+
+        add("/", "pcie@4010000000");
+        setString(pciHost, "device_type", "pci");
+        setString(pciHost, "compatible", "pci-host-ecam-generic");
+        setCells(pciHost, "#address-cells", {3});
+        setCells(pciHost, "#size-cells", {2});
+        setCells(pciHost, "reg", {0x40, 0x10000000, 0, 0x10000000});
+        setCells(pciHost, "bus-range", {0, 0xff});
+        setCells(pciHost, "ranges", {0x02000000, 0, 0x10000000, 0, 0x10000000, 0, 0x2eff0000});
+
+        for (std::uint32_t i = 0; i < machine.iommu_count; i++) {
+            const ViommuIommuDesc &iommu = machine.iommus[i];
+            phandles.push_back(0x8000 + i);
+            iommuPaths_.push_back(iommu.kind == VIOMMU_IOMMU_MMIO ? transport(iommu.base) : "");
+        }
+        for (std::size_t i = 0; i < machine.mmio_endpoint_count; i++) {
+            endpointPaths_.push_back(transport(machine.mmio_endpoints[i].base));
+        }
+        for (const std::string &path : iommuPaths_) {
+            iommuNodes.push_back(path.empty() ? nullptr : path.c_str());
+        }
+        for (const std::string &path : endpointPaths_) {
+            endpointNodes.push_back(path.c_str());
+        }
+    }
+
+    void *fdt() { return bytes_.data(); }
+
+    ViommuFdtNodes nodes() const
+    {
+        return {pciHost, phandles.data(), iommuNodes.data(), endpointNodes.data()};
+    }
+
+    // Empty if it was written, else the sentence.
+    std::string write(const ViommuTopology *topology) { return write(topology, nodes()); }
+
+    std::string write(const ViommuTopology *topology, const ViommuFdtNodes &nodes)
+    {
+        char error[512] = "";
+        const bool written = viommu_topology_fdt(topology, fdt(), &nodes, error, sizeof(error));
+        EXPECT_EQ(written, error[0] == '\0') << error;
+        return error;
+    }
+
+    void add(const char *parent, const char *name)
+    {
+        check(fdt_add_subnode(fdt(), fdt_path_offset(fdt(), parent), name));
+    }
+
+    void setString(const std::string &path, const char *property, const char *text)
+    {
+        check(fdt_setprop(fdt(), fdt_path_offset(fdt(), path.c_str()), property, text,
+                          static_cast<int>(std::strlen(text) + 1)));
+    }
+
+    void setCells(const std::string &path, const char *property,
+                  std::initializer_list<std::uint32_t> cells)
+    {
+        const int node = fdt_path_offset(fdt(), path.c_str());
+        check(fdt_setprop(fdt(), node, property, nullptr, 0));
+        for (const std::uint32_t cell : cells) {
+            check(fdt_appendprop_u32(fdt(), node, property, cell));
+        }
+    }
+
+    bool has(const std::string &path) { return fdt_path_offset(fdt(), path.c_str()) >= 0; }
+
+    // The raw bytes of a property; a property that is not there has none either,
+    // so `hasProperty` tells the two apart.
+    std::vector<std::uint8_t> property(const std::string &path, const char *name)
+    {
+        int size = 0;
+        const auto *bytes = static_cast<const std::uint8_t *>(
+            fdt_getprop(fdt(), fdt_path_offset(fdt(), path.c_str()), name, &size));
+        return bytes == nullptr ? std::vector<std::uint8_t>{}
+                                : std::vector<std::uint8_t>(bytes, bytes + size);
+    }
+
+    bool hasProperty(const std::string &path, const char *name)
+    {
+        const int node = fdt_path_offset(fdt(), path.c_str());
+        return fdt_getprop(fdt(), node, name, nullptr) != nullptr;
+    }
+
+    static constexpr const char *pciHost = "/pcie@4010000000";
+
+    std::vector<std::uint32_t> phandles;
+    std::vector<const char *> iommuNodes;
+    std::vector<const char *> endpointNodes;
+
+private:
+    static void check(int result) { ASSERT_GE(result, 0) << fdt_strerror(result); }
+
+    std::string transport(std::uint64_t base)
+    {
+        char name[40];
+        std::snprintf(name, sizeof(name), "virtio_mmio@%" PRIx64, base);
+        add("/", name);
+        const std::string path = std::string("/") + name;
+        setString(path, "compatible", "virtio,mmio");
+        setCells(
+            path, "reg",
+            {static_cast<std::uint32_t>(base >> 32), static_cast<std::uint32_t>(base), 0, 0x200});
+        return path;
+    }
+
+    std::vector<std::uint8_t> bytes_;
+    std::vector<std::string> iommuPaths_;
+    std::vector<std::string> endpointPaths_;
+};
+
+} // namespace viommu::test
+
+#endif
