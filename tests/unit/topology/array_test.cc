@@ -3,7 +3,6 @@
 // The expected bytes are written by hand from the layouts of 2020; they begin at
 // byte 36 of the config space, while offsets in them count from its start.
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -25,12 +24,9 @@ Bytes arrayBytes(const Machine &machine, std::uint32_t iommu, ViommuArrayLayout 
     return {config.begin() + 36, config.end()};
 }
 
-std::string arrayRefusal(const Machine &machine, std::uint32_t iommu, unsigned layoutNumber,
+std::string arrayRefusal(const Machine &machine, std::uint32_t iommu, ViommuArrayLayout layout,
                          size_t limit)
 {
-    // Layouts come from C, which may hand over any number.
-    ViommuArrayLayout layout;
-    std::memcpy(&layout, &layoutNumber, sizeof(layout));
     Bytes room(64, 0x55);
     char error[256] = "";
     EXPECT_EQ(viommu_topology_array(build(machine).get(), iommu, layout, limit, room.data(),
@@ -165,7 +161,8 @@ TEST(Array, WritesNothingIntoTooLittleRoom)
 TEST(Array, RefusesUnknownLayoutsAndIommus)
 {
     expectSentence(arrayRefusal(goldenMachine(), 0, VIOMMU_ARRAY_OFF, 4096), {"layout number 0"});
-    expectSentence(arrayRefusal(goldenMachine(), 0, 4, 4096), {"layout number 4"});
+    expectSentence(arrayRefusal(goldenMachine(), 0, static_cast<ViommuArrayLayout>(1), 4096),
+                   {"layout number 1"});
     expectSentence(arrayRefusal(goldenMachine(), 2, VIOMMU_ARRAY_V2, 4096), {"IOMMU number 2"});
     char error[256] = "";
     EXPECT_EQ(
