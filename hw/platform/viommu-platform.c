@@ -7,6 +7,8 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "exec/address-spaces.h"
+#include "exec/memory.h"
 #include "hw/acpi/aml-build.h"
 #include "hw/pci/pci_bridge.h"
 #include "hw/pci/pci_bus.h"
@@ -14,6 +16,7 @@
 #include "hw/pci/pcie.h"
 #include "hw/qdev-core.h"
 #include "hw/sysbus.h"
+#include "qemu/main-loop.h"
 #include "system/system.h"
 
 #include "hw/platform/viommu-platform.h"
@@ -25,7 +28,10 @@ typedef struct Platform {
     GPtrArray *iommus;          /* VirtIOIOMMU, in the order of their index */
     GPtrArray *root_buses;      /* PCIBus, by number; fixed at machine-done */
     ViommuTopology *topology;
-    DeviceListener listener;
+    DeviceListener device_listener;
+    MemoryListener memory_listener;
+    GHashTable *switched_off;   /* PCIDevice: lost its attachment, see below */
+    QEMUBH *switched_off_bh;
     Notifier machine_done;
 } Platform;
 
@@ -144,110 +150,6 @@ static void machine_done(Notifier *notifier, void *data)
     build_topology(&error_fatal);
 }
 
-/* -- registration -- */
-
-static void device_unrealized(DeviceListener *listener, DeviceState *dev)
-{
-    PCIDevice *pci_dev =
-        (PCIDevice *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE);
-
-    if (!pci_dev) {
-        return;
-    }
-    for (guint i = 0; i < platform.iommus->len; i++) {
-        viommu_requesters_forget(g_ptr_array_index(platform.iommus, i),
-                                 pci_dev);
-    }
-}
-
-bool viommu_platform_is_iommu(PCIBus *bus, int devfn)
-{
-    for (guint i = 0; i < platform.iommus->len; i++) {
-        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
-        PCIDevice *dev = PCI_DEVICE(s->transport);
-
-        if (pci_get_bus(dev) == bus && dev->devfn == devfn) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool viommu_platform_add(VirtIOIOMMU *s, PCIBus *bus, Error **errp)
-{
-    if (bus->iommu_ops) {
-        error_setg(errp, "virtio-iommu: root bus '%s' has an IOMMU already",
-                   BUS(bus)->name);
-        return false;
-    }
-    if (!platform.iommus) {
-        platform.iommus = g_ptr_array_new();
-    }
-    if (!platform.iommus->len) {
-        platform.listener = (DeviceListener) {
-            .unrealize = device_unrealized,
-        };
-        device_listener_register(&platform.listener);
-        platform.machine_done.notify = machine_done;
-        qemu_add_machine_init_done_notifier(&platform.machine_done);
-    }
-    g_ptr_array_add(platform.iommus, s);
-    pci_setup_iommu(bus, &viommu_pci_ops, s);
-    return true;
-}
-
-void viommu_platform_remove(VirtIOIOMMU *s)
-{
-    PCIBus *bus = s->primary_bus;
-
-    if (bus->iommu_opaque == s) {
-        bus->iommu_ops = NULL;
-        bus->iommu_opaque = NULL;
-    }
-    viommu_engine_set_topology(s->engine, NULL, 0);
-    g_ptr_array_remove(platform.iommus, s);
-    if (!platform.iommus->len) {
-        device_listener_unregister(&platform.listener);
-        qemu_remove_machine_init_done_notifier(&platform.machine_done);
-        g_clear_pointer(&platform.topology, viommu_topology_free);
-        g_clear_pointer(&platform.root_buses, g_ptr_array_unref);
-    }
-}
-
-bool viommu_platform_msi_region(ViommuRegion *region)
-{
-    static const struct {
-        const char *type;
-        hwaddr first;           /* of the doorbell, from the first region on */
-        hwaddr size;
-    } controllers[] = {
-        /* GITS_TRANSLATER is in the second 64 KiB page */
-        { "arm-gicv3-its-common", 0x10000, 0x10000 },
-        { "arm-gicv2m", 0, 0x1000 },
-    };
-
-    if (object_dynamic_cast(qdev_get_machine(), "x86-machine")) {
-        /* Local APICs take interrupts as writes to this window. */
-        *region = (ViommuRegion) { 0xfee00000, 0xfeefffff, VIOMMU_RESV_MSI };
-        return true;
-    }
-    for (int i = 0; i < ARRAY_SIZE(controllers); i++) {
-        Object *obj = object_resolve_path_type("", controllers[i].type, NULL);
-        SysBusDevice *dev =
-            (SysBusDevice *)object_dynamic_cast(obj, TYPE_SYS_BUS_DEVICE);
-
-        if (dev && dev->num_mmio && dev->mmio[0].addr != (hwaddr)-1) {
-            hwaddr start = dev->mmio[0].addr + controllers[i].first;
-
-            *region = (ViommuRegion) {
-                start, start + controllers[i].size - 1, VIOMMU_RESV_MSI,
-            };
-            return true;
-        }
-    }
-    return false;
-}
-
 /* -- who is who -- */
 
 /*
@@ -261,7 +163,7 @@ static PCIBus *dma_alias(PCIDevice *dev, int *devfn)
     PCIBus *alias_bus = pci_get_bus(dev);
     int alias_devfn = dev->devfn;
 
-    for (PCIBus *bus = alias_bus; !pci_bus_is_root(bus);) {
+    for (PCIBus *bus = alias_bus; !bus->iommu_ops && bus->parent_dev;) {
         PCIDevice *bridge = bus->parent_dev;
         PCIBus *parent = pci_get_bus(bridge);
 
@@ -320,8 +222,8 @@ static void search_bus(PCIBus *bus, Search *search)
         }
     }
     QLIST_FOREACH(sec, &bus->child, sibling) {
-        /* Expander bridges hang below the bus that carries them. */
-        if (!pci_bus_is_root(sec)) {
+        /* Root buses of expander bridges hang here too, but are not below. */
+        if (!pci_bus_is_root(sec) && sec->parent_dev->enabled) {
             search_bus(sec, search);
         }
     }
@@ -352,6 +254,211 @@ bool viommu_platform_resolve(VirtIOIOMMU *s, uint32_t id, ViommuIdentity *out)
         .member = search.function ? (uintptr_t)dev : (uintptr_t)r,
     };
     return true;
+}
+
+/* -- registration -- */
+
+static void device_unrealized(DeviceListener *listener, DeviceState *dev)
+{
+    PCIDevice *pci_dev =
+        (PCIDevice *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE);
+
+    if (!pci_dev) {
+        return;
+    }
+    g_hash_table_remove(platform.switched_off, pci_dev);
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        viommu_requesters_forget(g_ptr_array_index(platform.iommus, i),
+                                 pci_dev);
+    }
+}
+
+static bool attached(PCIDevice *dev)
+{
+    ViommuEndpointStats stats;
+    int devfn;
+    PCIBus *bus = dma_alias(dev, &devfn);
+
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        ViommuRequester *r =
+            viommu_requester_find(g_ptr_array_index(platform.iommus, i), bus,
+                                  devfn);
+
+        if (r) {
+            viommu_endpoint_stats(r->endpoint, &stats);
+            return stats.attached;
+        }
+    }
+    return false;
+}
+
+/*
+ * A function that is switched off (VFs disabled, slot powered off) loses its
+ * attachment, but QEMU tells nobody.  It does change the memory topology, by
+ * taking the function's bus mastering away, and that is the moment to look.
+ * The attachment itself ends in a bottom half, or before the next request is
+ * looked at, because it changes the memory topology in turn.
+ */
+static void note_switched_off(PCIBus *bus, bool off)
+{
+    PCIBus *sec;
+
+    for (int i = 0; i < ARRAY_SIZE(bus->devices); i++) {
+        PCIDevice *dev = bus->devices[i];
+
+        if (dev && (off || !dev->enabled) && attached(dev)) {
+            g_hash_table_add(platform.switched_off, dev);
+        }
+    }
+    QLIST_FOREACH(sec, &bus->child, sibling) {
+        if (!pci_bus_is_root(sec)) {
+            note_switched_off(sec, off || !sec->parent_dev->enabled);
+        }
+    }
+}
+
+static void memory_committed(MemoryListener *listener)
+{
+    if (!platform.root_buses) {
+        return;
+    }
+    for (guint i = 0; i < platform.root_buses->len; i++) {
+        note_switched_off(g_ptr_array_index(platform.root_buses, i), false);
+    }
+    if (g_hash_table_size(platform.switched_off)) {
+        qemu_bh_schedule(platform.switched_off_bh);
+    }
+}
+
+static void forget_switched_off(void *opaque)
+{
+    g_autoptr(GHashTable) devices = platform.switched_off;
+    GHashTableIter iter;
+    gpointer key;
+
+    platform.switched_off = g_hash_table_new(NULL, NULL);
+    g_hash_table_iter_init(&iter, devices);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        PCIDevice *dev = key;
+        int devfn;
+        PCIBus *bus = dma_alias(dev, &devfn);
+
+        for (guint i = 0; i < platform.iommus->len; i++) {
+            ViommuRequester *r =
+                viommu_requester_find(g_ptr_array_index(platform.iommus, i),
+                                      bus, devfn);
+
+            if (r) {
+                viommu_endpoint_forget_member(r->endpoint, (uintptr_t)dev);
+            }
+        }
+    }
+}
+
+void viommu_platform_settle(void)
+{
+    if (g_hash_table_size(platform.switched_off)) {
+        forget_switched_off(NULL);
+    }
+}
+
+bool viommu_platform_is_iommu(PCIBus *bus, int devfn)
+{
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
+        PCIDevice *dev = PCI_DEVICE(s->transport);
+
+        if (pci_get_bus(dev) == bus && dev->devfn == devfn) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool viommu_platform_add(VirtIOIOMMU *s, PCIBus *bus, Error **errp)
+{
+    if (bus->iommu_ops) {
+        error_setg(errp, "virtio-iommu: root bus '%s' has an IOMMU already",
+                   BUS(bus)->name);
+        return false;
+    }
+    if (!platform.iommus) {
+        platform.iommus = g_ptr_array_new();
+    }
+    if (!platform.iommus->len) {
+        platform.device_listener = (DeviceListener) {
+            .unrealize = device_unrealized,
+        };
+        device_listener_register(&platform.device_listener);
+        platform.switched_off = g_hash_table_new(NULL, NULL);
+        platform.switched_off_bh = qemu_bh_new(forget_switched_off, NULL);
+        platform.memory_listener = (MemoryListener) {
+            .name = "virtio-iommu",
+            .commit = memory_committed,
+        };
+        memory_listener_register(&platform.memory_listener,
+                                 &address_space_memory);
+        platform.machine_done.notify = machine_done;
+        qemu_add_machine_init_done_notifier(&platform.machine_done);
+    }
+    g_ptr_array_add(platform.iommus, s);
+    pci_setup_iommu(bus, &viommu_pci_ops, s);
+    return true;
+}
+
+void viommu_platform_remove(VirtIOIOMMU *s)
+{
+    PCIBus *bus = s->primary_bus;
+
+    if (bus->iommu_opaque == s) {
+        bus->iommu_ops = NULL;
+        bus->iommu_opaque = NULL;
+    }
+    viommu_engine_set_topology(s->engine, NULL, 0);
+    g_ptr_array_remove(platform.iommus, s);
+    if (!platform.iommus->len) {
+        memory_listener_unregister(&platform.memory_listener);
+        g_clear_pointer(&platform.switched_off_bh, qemu_bh_delete);
+        g_clear_pointer(&platform.switched_off, g_hash_table_unref);
+        device_listener_unregister(&platform.device_listener);
+        qemu_remove_machine_init_done_notifier(&platform.machine_done);
+        g_clear_pointer(&platform.topology, viommu_topology_free);
+        g_clear_pointer(&platform.root_buses, g_ptr_array_unref);
+    }
+}
+
+bool viommu_platform_msi_region(ViommuRegion *region)
+{
+    static const struct {
+        const char *type;
+        hwaddr first;           /* of the doorbell, from the first region on */
+        hwaddr size;
+    } controllers[] = {
+        /* GITS_TRANSLATER is in the second 64 KiB page */
+        { "arm-gicv3-its-common", 0x10000, 0x10000 },
+        { "arm-gicv2m", 0, 0x1000 },
+    };
+
+    if (object_dynamic_cast(qdev_get_machine(), "x86-machine")) {
+        /* Local APICs take interrupts as writes to this window. */
+        *region = (ViommuRegion) { 0xfee00000, 0xfeefffff, VIOMMU_RESV_MSI };
+        return true;
+    }
+    for (int i = 0; i < ARRAY_SIZE(controllers); i++) {
+        Object *obj = object_resolve_path_type("", controllers[i].type, NULL);
+        SysBusDevice *dev =
+            (SysBusDevice *)object_dynamic_cast(obj, TYPE_SYS_BUS_DEVICE);
+
+        if (dev && dev->num_mmio && dev->mmio[0].addr != (hwaddr)-1) {
+            hwaddr start = dev->mmio[0].addr + controllers[i].first;
+
+            *region = (ViommuRegion) {
+                start, start + controllers[i].size - 1, VIOMMU_RESV_MSI,
+            };
+            return true;
+        }
+    }
+    return false;
 }
 
 /* -- descriptions -- */

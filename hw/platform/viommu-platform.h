@@ -30,6 +30,12 @@ bool viommu_platform_msi_region(ViommuRegion *region);
 /* Who has endpoint ID @id now; see ViommuCallbacks.resolve. */
 bool viommu_platform_resolve(VirtIOIOMMU *s, uint32_t id, ViommuIdentity *out);
 
+/*
+ * Ends the attachments of functions that were switched off since the last
+ * call; before the engine looks at requests.
+ */
+void viommu_platform_settle(void);
+
 /* True if DMA of @dev carries the requester ID of devfn @devfn on @bus. */
 bool viommu_platform_aliases(PCIDevice *dev, PCIBus *bus, int devfn);
 

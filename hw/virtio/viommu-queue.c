@@ -7,6 +7,7 @@
 #include "qemu/iov.h"
 #include "hw/virtio/virtio.h"
 
+#include "hw/platform/viommu-platform.h"
 #include "hw/virtio/viommu-device.h"
 #include "trace-viommu.h"
 
@@ -53,6 +54,7 @@ static unsigned serve_batch(VirtIOIOMMU *s, VirtQueue *vq)
         return 0;
     }
 
+    viommu_platform_settle();
     viommu_engine_handle(s->engine, requests, n);
 
     for (unsigned i = 0; i < n; i++) {
