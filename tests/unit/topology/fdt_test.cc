@@ -156,9 +156,11 @@ TEST(FdtRefusal, PciHostWithOtherCells)
 {
     const Machine machine = goldenMachine();
     const auto topology = build(machine);
-    Tree tree(machine.desc());
-    tree.setCells(Tree::pciHost, "#address-cells", {2});
-    expectSentence(tree.write(topology.get()), {"iommu0", Tree::pciHost, "3 address"});
+    for (const char *property : {"#address-cells", "#size-cells"}) {
+        Tree tree(machine.desc());
+        tree.setCells(Tree::pciHost, property, {1});
+        expectSentence(tree.write(topology.get()), {"iommu0", Tree::pciHost, "3 address"});
+    }
 }
 
 TEST(FdtRefusal, IommuOfAnotherSegment)

@@ -60,6 +60,26 @@ TEST(Model, SegmentIsTheUpperHalfOfTheId)
     EXPECT_EQ(managedIds(topology, 0, 0xfffe), (Ranges{{0xfffeff00, 0xfffeffff}}));
 }
 
+TEST(Model, WindowsThatTouchInNumberButNotInSegmentStayApart)
+{
+    const auto topology = build(Machine()
+                                    .mmioIommu("iommu0", 0x1000)
+                                    .rootBus("a", 0, 0x00, 0x0f)
+                                    .rootBus("b", 1, 0x10, 0x1f));
+    EXPECT_EQ(managedIds(topology, 0, 0), (Ranges{{0x00000, 0x00fff}}));
+    EXPECT_EQ(managedIds(topology, 0, 1), (Ranges{{0x11000, 0x11fff}}));
+}
+
+TEST(Model, WindowsOfOneIommuThatTouchAreOneItem)
+{
+    const auto topology = build(Machine()
+                                    .mmioIommu("iommu0", 0x1000)
+                                    .rootBus("b", 0, 0x10, 0x1f)
+                                    .rootBus("a", 0, 0x00, 0x0f));
+    EXPECT_EQ(managedIds(topology, 0, 0), (Ranges{{0x0000, 0x1fff}}));
+    EXPECT_EQ(arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V2).size(), 48u + 16u);
+}
+
 TEST(Model, EveryIommuIsLeftOutOfEveryRange)
 {
     const auto topology = build(Machine()
