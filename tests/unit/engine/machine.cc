@@ -189,6 +189,9 @@ Machine::Machine(const Config &setup) : probe_size_(setup.probe_size)
 
 Machine::~Machine()
 {
+    on_commit = nullptr;
+    on_unmap = nullptr;
+    on_map = nullptr;
     for (const auto &function : functions_) {
         if (!function->retired) {
             retire(*function);
