@@ -29,7 +29,8 @@ class ClosingLineTest(unittest.TestCase):
         return done.returncode, done.stdout.splitlines()[-1]
 
     def test_programs_without_cases_count_once(self):
-        self.assertEqual(self.closing({"unit / a": "OK", "unit / b": "OK"}), (0, "2 passed, 0 failed"))
+        self.assertEqual(self.closing({"unit / a": "OK", "unit / b": "OK"}),
+                         (0, "2 passed, 0 failed"))
 
     def test_cases_of_a_program_are_counted(self):
         self.assertEqual(self.closing({"unit / engine": "OK"}, GTEST.format("")),

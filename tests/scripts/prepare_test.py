@@ -282,7 +282,8 @@ class PrepareTest(unittest.TestCase):
     def test_a_failing_build_names_the_error(self):
         build = prepare.Build(self.host, self.host.cache(), "1:10.0.4", [])
         build.build.mkdir(parents=True)
-        lines = ["[1/2] cc lamp.o", "FAILED: lamp.o", "lamp.c:3:1: error: no bulb", "ninja: stopped"]
+        lines = ["[1/2] cc lamp.o", "FAILED: lamp.o", "lamp.c:3:1: error: no bulb",
+                 "ninja: stopped"]
         with mock.patch.object(prepare, "run", return_value=(1, lines)), \
                 mock.patch.object(prepare.Build, "modules", return_value=[]), \
                 self.assertRaises(prepare.Failure) as caught:
