@@ -519,6 +519,9 @@ static const Case cases[] = {
     {"GEN-12/version-1-without-access-platform",
      offers_version_1_not_access_platform},
     {"GEN-14/status-zero-resets-the-device", device_reset_detaches_everything},
+    {"W14/request-waits-for-driver-ok", request_waits_for_driver_ok},
+    {"W14/fault-before-driver-ok-is-not-delivered",
+     fault_before_driver_ok_is_not_delivered},
     {"W30/no-msix-by-default", no_msix_by_default},
     {"W30/msix-works-with-bypass-off", msix_works_with_bypass_off},
 };

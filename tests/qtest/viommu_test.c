@@ -1045,6 +1045,8 @@ int vt_main(int argc, char **argv, const Case *cases, size_t count)
     if (qemu) {
         g_setenv("QTEST_QEMU_BINARY", qemu, true);
     }
+    /* Memory that QEMU has freed reads as garbage at once. */
+    g_setenv("MALLOC_PERTURB_", "165", false);
     for (size_t i = 0; i < count; i++) {
         g_autofree char *path = g_strconcat("/viommu/", cases[i].name, NULL);
 

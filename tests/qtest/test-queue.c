@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The virtqueues: layouts a driver may choose, and ones it must not. */
+#include "viommu_test.h"
+
+#define IOVA 0x40000000ull
+
+/* Readable bytes one per descriptor, the tail one per descriptor. */
+static int send_bytewise(Vt *vt, const Request *req, bool indirect)
+{
+    uint64_t in = vt_alloc(vt, 16ull * req->len), out = vt_alloc(vt, 64);
+    Seg segs[132];
+    uint8_t tail[4];
+    uint32_t len;
+
+    for (unsigned i = 0; i < req->len; i++) {
+        /* Not next to each other either. */
+        qtest_writeb(vt->qts, in + 16ull * i, req->bytes[i]);
+        segs[i] = (Seg){in + 16ull * i, 1, false};
+    }
+    qtest_memset(vt->qts, out, UNWRITTEN, 64);
+    for (unsigned i = 0; i < 4; i++) {
+        segs[req->len + i] = (Seg){out + 16ull * i, 1, true};
+    }
+    if (indirect) {
+        queue_add_indirect(&vt->req, segs, req->len + 4);
+    } else {
+        queue_add(&vt->req, segs, req->len + 4);
+    }
+    queue_kick(&vt->req);
+    queue_wait(&vt->req, &len);
+    if (len == 0) {
+        return VS_UNANSWERED;
+    }
+    g_assert_cmpuint(len, ==, 4);
+    for (unsigned i = 0; i < 4; i++) {
+        tail[i] = qtest_readb(vt->qts, out + 16ull * i);
+    }
+    g_assert_cmphex(tail[1] | tail[2] | tail[3], ==, 0);
+    return tail[0];
+}
+
+static void run_bytewise(Vt *vt, bool indirect)
+{
+    Request attach = req_attach(1, EDU0, 0);
+    Request map = req_map(1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW);
+    Request again = req_map(1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW);
+    Request unmap = req_unmap(1, IOVA, IOVA + PAGE - 1);
+    Request detach = req_detach(1, EDU0);
+
+    assert_status(send_bytewise(vt, &attach, indirect), VS_OK);
+    assert_status(send_bytewise(vt, &map, indirect), VS_OK);
+    g_assert_true(edu_write_lands(&vt->edu[0], IOVA, page(1), 64));
+    assert_status(send_bytewise(vt, &again, indirect), VS_INVAL);
+    assert_status(send_bytewise(vt, &unmap, indirect), VS_OK);
+    assert_status(send_bytewise(vt, &detach, indirect), VS_OK);
+}
+
+static void any_split_into_descriptors(void)
+{
+    Vt *vt = vt_new();
+
+    run_bytewise(vt, false);
+    vt_free(vt);
+}
+
+static void any_split_in_an_indirect_table(void)
+{
+    Vt *vt = vt_boot("", "");
+
+    vt_bring_up(vt, F_USUAL | F_INDIRECT, true);
+    run_bytewise(vt, true);
+    run_bytewise(vt, false);
+    vt_free(vt);
+}
+
+static void probe_into_odd_pieces(void)
+{
+    Vt *vt = vt_new();
+    Request req = req_probe(EDU0);
+    uint32_t total = vt->probe_size + 4, left = total, len;
+    uint64_t in = vt_alloc(vt, 128), out = vt_alloc(vt, total);
+    g_autofree uint8_t *area = g_malloc(total);
+    Seg segs[200];
+    unsigned n = 0;
+    ResvMem regions[4];
+
+    qtest_memwrite(vt->qts, in, req.bytes, req.len);
+    qtest_memset(vt->qts, out, UNWRITTEN, total);
+    segs[n++] = (Seg){in, 3, false};
+    segs[n++] = (Seg){in + 3, req.len - 3, false};
+    while (left) {
+        uint32_t piece = MIN(left, n % 2 ? 7u : 13u);
+
+        segs[n++] = (Seg){out + total - left, piece, true};
+        left -= piece;
+    }
+    queue_add(&vt->req, segs, n);
+    queue_kick(&vt->req);
+    queue_wait(&vt->req, &len);
+    g_assert_cmpuint(len, ==, total);
+    qtest_memread(vt->qts, out, area, total);
+    assert_status(area[vt->probe_size], VS_OK);
+    g_assert_cmpuint(probe_regions(area, vt->probe_size, regions, 4), ==, 1);
+    vt_free(vt);
+}
+
+/* A full ring behind one kick: each answer in order, with its own head and
+ * length, and every request carried out. */
+static void run_batch(Vt *vt, unsigned features)
+{
+    enum { N = 100 };
+    uint16_t heads[N];
+    uint64_t outs[N];
+
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    for (unsigned i = 0; i < N; i++) {
+        Request req = req_map(1, IOVA + i * PAGE, IOVA + (i + 1) * PAGE - 1,
+                              page(N - i), i == 50 ? 0x80 : MAP_RW);
+        uint64_t in = vt_alloc(vt, req.len);
+        Seg segs[2];
+
+        outs[i] = vt_alloc(vt, 4);
+        qtest_memwrite(vt->qts, in, req.bytes, req.len);
+        qtest_memset(vt->qts, outs[i], UNWRITTEN, 4);
+        segs[0] = (Seg){in, req.len, false};
+        segs[1] = (Seg){outs[i], 4, true};
+        heads[i] = features ? queue_add_indirect(&vt->req, segs, 2)
+                            : queue_add(&vt->req, segs, 2);
+    }
+    queue_kick(&vt->req);
+    for (unsigned i = 0; i < N; i++) {
+        uint32_t len;
+
+        g_assert_cmpuint(queue_wait(&vt->req, &len), ==, heads[i]);
+        g_assert_cmpuint(len, ==, 4);
+        assert_status(qtest_readb(vt->qts, outs[i]), i == 50 ? VS_INVAL : VS_OK);
+    }
+    for (unsigned i = 0; i < N; i += 7) {
+        g_assert_true(edu_write_lands(&vt->edu[0], IOVA + i * PAGE, page(N - i), 16));
+    }
+    g_assert_false(edu_write_lands(&vt->edu[0], IOVA + 50 * PAGE, page(N - 50), 16));
+}
+
+static void batch_is_answered_in_order(void)
+{
+    Vt *vt = vt_new();
+
+    run_batch(vt, 0);
+    vt_free(vt);
+}
+
+static void batch_with_indirect_and_event_idx(void)
+{
+    Vt *vt = vt_boot("", "");
+
+    vt_bring_up(vt, F_USUAL | F_INDIRECT | F_EVENT_IDX, true);
+    run_batch(vt, 1);
+    vt_free(vt);
+}
+
+/* The ring wraps many times. */
+static void many_requests_in_a_row(void)
+{
+    Vt *vt = vt_new();
+
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    for (unsigned i = 0; i < 600; i++) {
+        assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(i % 8), MAP_RW), VS_OK);
+        if (i % 100 == 99) {
+            g_assert_true(edu_write_lands(&vt->edu[0], IOVA, page(i % 8), 16));
+        }
+        assert_status(vt_unmap(vt, 1, IOVA, IOVA + PAGE - 1), VS_OK);
+    }
+    vt_free(vt);
+}
+
+static void one_queue_reset(void)
+{
+    Vt *vt = vt_boot("", "");
+    uint64_t common = vt->iommu.common;
+
+    vt_bring_up(vt, F_USUAL | F_RING_RESET, true);
+    vt_attach_with_mailbox(vt, 1, EDU0);
+    qtest_writew(vt->qts, common + 22, 0);
+    qtest_writew(vt->qts, common + 58, 1);
+    g_assert_cmpuint(qtest_readw(vt->qts, common + 58), ==, 0);
+    queue_init(&vt->iommu, &vt->req, 0);
+    /* The queue is new, the device is not. */
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_OK);
+    g_assert_true(edu_write_lands(&vt->edu[0], IOVA, page(1), 16));
+    vt_free(vt);
+}
+
+/* ---- malformed chains: QEMU survives, a reset repairs the device ---- */
+
+static void publish_zero_length(Vt *vt)
+{
+    queue_write_desc(&vt->req, 0, vt_alloc(vt, 64), 0, DESC_NEXT, 1);
+    queue_write_desc(&vt->req, 1, vt_alloc(vt, 64), 4, DESC_WRITE, 0);
+    queue_publish(&vt->req, 0);
+}
+
+static void publish_loop(Vt *vt)
+{
+    queue_write_desc(&vt->req, 0, vt_alloc(vt, 64), 4, DESC_NEXT, 1);
+    queue_write_desc(&vt->req, 1, vt_alloc(vt, 64), 4, DESC_NEXT, 0);
+    queue_publish(&vt->req, 0);
+}
+
+static void publish_next_out_of_range(Vt *vt)
+{
+    queue_write_desc(&vt->req, 0, vt_alloc(vt, 64), 20, DESC_NEXT, 0x7fff);
+    queue_publish(&vt->req, 0);
+}
+
+static void publish_head_out_of_range(Vt *vt)
+{
+    queue_publish(&vt->req, 0x1234);
+}
+
+static void publish_read_after_write(Vt *vt)
+{
+    queue_write_desc(&vt->req, 0, vt_alloc(vt, 64), 4, DESC_WRITE | DESC_NEXT, 1);
+    queue_write_desc(&vt->req, 1, vt_alloc(vt, 64), 20, 0, 0);
+    queue_publish(&vt->req, 0);
+}
+
+static void publish_odd_indirect_size(Vt *vt)
+{
+    queue_write_desc(&vt->req, 0, vt_alloc(vt, 64), 17, DESC_INDIRECT, 0);
+    queue_publish(&vt->req, 0);
+}
+
+static void publish_nested_indirect(Vt *vt)
+{
+    uint64_t table = vt_alloc(vt, 64);
+    uint8_t bytes[16] = {0};
+
+    stq_le_p(bytes, vt_alloc(vt, 64));
+    stl_le_p(bytes + 8, 16);
+    stw_le_p(bytes + 12, DESC_INDIRECT);
+    qtest_memwrite(vt->qts, table, bytes, 16);
+    queue_write_desc(&vt->req, 0, table, 16, DESC_INDIRECT, 0);
+    queue_publish(&vt->req, 0);
+}
+
+static void publish_no_memory(Vt *vt)
+{
+    queue_write_desc(&vt->req, 0, BIT64(45), 20, DESC_NEXT, 1);
+    queue_write_desc(&vt->req, 1, BIT64(45) + PAGE, 4, DESC_WRITE, 0);
+    queue_publish(&vt->req, 0);
+}
+
+static void publish_too_much(Vt *vt)
+{
+    vt->req.avail_idx = (uint16_t)(vt->req.avail_idx + vt->req.size + 9);
+    queue_publish(&vt->req, 0);
+}
+
+static void malformed_chains_leave_qemu_alone(void)
+{
+    static void (*const publish[])(Vt *) = {
+        publish_zero_length,       publish_loop,
+        publish_next_out_of_range, publish_head_out_of_range,
+        publish_read_after_write,  publish_odd_indirect_size,
+        publish_nested_indirect,   publish_no_memory,
+        publish_too_much,
+    };
+    Vt *vt = vt_boot("", "");
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(publish); i++) {
+        vt_bring_up(vt, F_USUAL | F_INDIRECT, true);
+        vt_assert_alive(vt);
+        publish[i](vt);
+        queue_kick(&vt->req);
+        vt_settle(vt);
+    }
+    vt_bring_up(vt, F_USUAL, true);
+    vt_assert_alive(vt);
+    vt_free(vt);
+}
+
+static void corruption_asks_for_a_reset(void)
+{
+    Vt *vt = vt_new();
+
+    vt_assert_alive(vt);
+    qtest_readb(vt->qts, vt->iommu.isr);
+    publish_head_out_of_range(vt);
+    queue_kick(&vt->req);
+    vt_settle(vt);
+    g_assert_cmphex(virtio_status(&vt->iommu) & STATUS_NEEDS_RESET, ==,
+                    STATUS_NEEDS_RESET);
+    /* Configuration change notification. */
+    g_assert_cmphex(qtest_readb(vt->qts, vt->iommu.isr) & 2, ==, 2);
+    vt_bring_up(vt, F_USUAL, true);
+    vt_assert_alive(vt);
+    vt_free(vt);
+}
+
+/* ---- an ill-mannered driver keeps a working device ---- */
+
+static void ill_formed_input_keeps_the_device_working(void)
+{
+    Vt *vt = vt_new();
+    Request req = req_attach(1, EDU0, 0);
+    Reply reply;
+
+    reply = vt_send(vt, &req, 2);
+    g_assert_true(reply_unwritten(&reply));
+    reply_free(&reply);
+    vt_post_events(vt, 2, 16);
+    assert_status(vt_attach(vt, 1, EDU1, 0), VS_OK);
+    edu_to_ram(&vt->edu[1], IOVA, 0, 8);
+    vt_settle(vt);
+    qtest_writeb(vt->qts, vt->iommu.device + CONFIG_BYPASS, 7);
+    vt_assert_alive(vt);
+    vt_post_events(vt, 2, FAULT_RECORD_SIZE);
+    edu_to_ram(&vt->edu[1], IOVA + PAGE, 0, 8);
+    g_assert_cmphex(vt_wait_fault(vt).endpoint, ==, EDU1);
+    vt_free(vt);
+}
+
+/* ---- an IOMMU that is told to use a platform translation itself ---- */
+
+static void own_rings_are_not_translated(void)
+{
+    static const char *const props[] = {"iommu_platform=on",
+                                        "iommu_platform=on,boot-bypass=off"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(props); i++) {
+        Vt *vt = vt_boot(props[i], "");
+
+        vt_bring_up(vt, F_USUAL | F_ACCESS_PLATFORM, true);
+        vt_set_bypass(vt, 0);
+        vt_assert_alive(vt);
+        vt_post_events(vt, 4, FAULT_RECORD_SIZE);
+        edu_to_ram(&vt->edu[0], IOVA, 0, 8);
+        g_assert_cmphex(vt_wait_fault(vt).endpoint, ==, EDU0);
+        /* It cannot be made an endpoint of itself. */
+        assert_status(vt_attach(vt, 1, IOMMU_BDF, 0), VS_NOENT);
+        assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+        vt_free(vt);
+    }
+}
+
+static const Case cases[] = {
+    {"GEN-2/corruption-asks-for-a-reset", corruption_asks_for_a_reset},
+    {"GEN-4/one-queue-reset", one_queue_reset},
+    {"GEN-9/any-split-into-descriptors", any_split_into_descriptors},
+    {"GEN-9/any-split-in-an-indirect-table", any_split_in_an_indirect_table},
+    {"GEN-9/probe-into-odd-pieces", probe_into_odd_pieces},
+    {"GEN-11/batch-is-answered-in-order", batch_is_answered_in_order},
+    {"GEN-11/batch-with-indirect-and-event-idx", batch_with_indirect_and_event_idx},
+    {"GEN-11/many-requests-in-a-row", many_requests_in_a_row},
+    {"GEN-13/malformed-chains-leave-qemu-alone", malformed_chains_leave_qemu_alone},
+    {"W9/own-rings-are-not-translated", own_rings_are_not_translated},
+    {"W13/ill-formed-input-keeps-the-device-working",
+     ill_formed_input_keeps_the_device_working},
+};
+
+VT_MAIN(cases)

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A disk whose I/O runs in a thread of its own, while the guest changes what
+ * the disk may reach. */
+#include "viommu_test.h"
+
+#define DISK 0x0038u /* 00:07.0 */
+#define DISK_ARGS                                                              \
+    "-object iothread,id=io0 "                                                 \
+    "-blockdev driver=null-co,node-name=n0,size=16777216,read-zeroes=on "           \
+    "-device virtio-blk-pci,drive=n0,iothread=io0,addr=7.0,iommu_platform=on," \
+    "disable-legacy=on,vectors=0 "
+
+#define SECTOR 512u
+#define BLK_IN 0u
+#define BLK_OK 0u
+
+typedef struct Disk {
+    Vt *vt;
+    Virtio dev;
+    Queue queue;
+    uint64_t header;
+    uint64_t status; /* one byte per request */
+    unsigned sent;
+} Disk;
+
+static void disk_open(Vt *vt, Disk *disk)
+{
+    uint8_t header[16] = {0};
+
+    disk->vt = vt;
+    g_assert_true(virtio_negotiate(&disk->dev, F_VERSION_1 | F_ACCESS_PLATFORM));
+    queue_init(&disk->dev, &disk->queue, 0);
+    virtio_driver_ok(&disk->dev);
+    disk->header = vt_alloc(vt, 16);
+    disk->status = vt_alloc(vt, 4096);
+    disk->sent = 0;
+    stl_le_p(header, BLK_IN);
+    qtest_memwrite(vt->qts, disk->header, header, 16);
+    qtest_memset(vt->qts, disk->status, UNWRITTEN, 4096);
+}
+
+/* Queues `n` reads into `buffer`. */
+static void disk_read(Disk *disk, unsigned n, uint64_t buffer, uint32_t len)
+{
+    for (unsigned i = 0; i < n; i++) {
+        Seg segs[] = {
+            {disk->header, 16, false},
+            {buffer, len, true},
+            {disk->status + disk->sent % 4096, 1, true},
+        };
+
+        queue_add(&disk->queue, segs, 3);
+        disk->sent++;
+    }
+    queue_kick(&disk->queue);
+}
+
+/* Waits until `n` reads are done; every one must have succeeded. */
+static void disk_wait(Disk *disk, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t len;
+
+        queue_wait(&disk->queue, &len);
+    }
+    for (unsigned i = disk->sent - n; i < disk->sent; i++) {
+        g_assert_cmpuint(qtest_readb(disk->vt->qts, disk->status + i % 4096), ==, BLK_OK);
+    }
+}
+
+static Vt *machine_with_disk(Disk *disk, const char *props)
+{
+    Vt *vt = vt_new_with(props, DISK_ARGS);
+
+    virtio_probe(vt, &disk->dev, DISK);
+    return vt;
+}
+
+/* All of guest memory at its own address, but for the I/O APIC and up. */
+static void map_identity(Vt *vt, uint32_t domain)
+{
+    assert_status(vt_map(vt, domain, 0, RAM_SIZE - 1, 0, MAP_RW), VS_OK);
+}
+
+static void disk_works_translated(void)
+{
+    Disk disk;
+    Vt *vt = machine_with_disk(&disk, "boot-bypass=off");
+    uint64_t iova = 0x40000000;
+
+    assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
+    map_identity(vt, 1);
+    assert_status(vt_map(vt, 1, iova, iova + PAGE - 1, page(3), MAP_RW), VS_OK);
+    disk_open(vt, &disk);
+    qtest_memset(vt->qts, page(3), 0x77, 2 * SECTOR);
+    disk_read(&disk, 1, iova, SECTOR);
+    disk_wait(&disk, 1);
+    for (unsigned i = 0; i < SECTOR; i += 32) {
+        g_assert_cmphex(qtest_readb(vt->qts, page(3) + i), ==, 0);
+    }
+    g_assert_cmphex(qtest_readb(vt->qts, page(3) + SECTOR), ==, 0x77);
+    vt_free(vt);
+}
+
+/* Detaching, and taking bypass away, while the thread is at work. */
+static void losing_access_in_mid_io(void)
+{
+    Disk disk;
+    Vt *vt = machine_with_disk(&disk, "");
+
+    vt_post_events(vt, 64, FAULT_RECORD_SIZE);
+    for (unsigned round = 0; round < 60; round++) {
+        bool detach = round % 2;
+
+        vt_set_bypass(vt, 1);
+        if (detach) {
+            assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
+            map_identity(vt, 1);
+        }
+        vt->next_queue = QUEUE_BASE + 8 * 0x3000;
+        disk_open(vt, &disk);
+        disk_read(&disk, 32, page(64), 64 * KIB);
+        if (detach) {
+            /* Bypass to nothing, or the domain to bypass. */
+            if (round % 4 == 1) {
+                vt_set_bypass(vt, 0);
+            }
+            assert_status(vt_detach(vt, 1, DISK), VS_OK);
+        } else {
+            vt_set_bypass(vt, 0);
+        }
+        vt_settle(vt);
+        vt_assert_alive(vt);
+    }
+    vt_free(vt);
+}
+
+/* Faults of the thread come out of the event queue one by one, whole. */
+static void faults_from_a_thread(void)
+{
+    Disk disk;
+    Vt *vt = machine_with_disk(&disk, "");
+    uint64_t iova = 0x50000000;
+
+    for (unsigned round = 0; round < 20; round++) {
+        Fault fault;
+
+        vt_bring_up(vt, F_USUAL, true);
+        vt->next_queue = QUEUE_BASE + 8 * 0x3000;
+        vt_post_events(vt, 64, FAULT_RECORD_SIZE);
+        assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
+        map_identity(vt, 1);
+        disk_open(vt, &disk);
+        disk_read(&disk, 4, iova + round * PAGE, SECTOR);
+        fault = vt_wait_fault(vt);
+        g_assert_cmphex(fault.endpoint, ==, DISK);
+        g_assert_cmpuint(fault.reason, ==, FAULT_MAPPING);
+        g_assert_cmphex(fault.address & ~(PAGE - 1), ==, iova + round * PAGE);
+        /* A reset of the IOMMU meets faults on their way. */
+        disk_open(vt, &disk);
+        disk_read(&disk, 4, iova, SECTOR);
+        vt->next_queue = QUEUE_BASE;
+    }
+    vt_free(vt);
+}
+
+/* From identity by bypass to identity by mapping and back: at no moment is
+ * there an address that does not work. */
+static void switching_equals_never_fails_io(void)
+{
+    Disk disk;
+    Vt *vt = machine_with_disk(&disk, "");
+
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    map_identity(vt, 1);
+    assert_status(vt_attach(vt, 2, EDU1, ATTACH_BYPASS), VS_OK);
+    disk_open(vt, &disk);
+    for (unsigned round = 0; round < 150; round++) {
+        disk_read(&disk, 24, page(64), 64 * KIB);
+        assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
+        assert_status(vt_attach(vt, 2, DISK, 0 | ATTACH_BYPASS), VS_OK);
+        assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
+        assert_status(vt_detach(vt, 1, DISK), VS_OK);
+        disk_wait(&disk, 24);
+        g_assert_cmphex(virtio_status(&disk.dev) & STATUS_NEEDS_RESET, ==, 0);
+    }
+    vt_free(vt);
+}
+
+static const Case cases[] = {
+    {"ATT-10/disk-works-translated", disk_works_translated},
+    {"W20/losing-access-in-mid-io", losing_access_in_mid_io},
+    {"W21/faults-from-a-thread", faults_from_a_thread},
+    {"W23/switching-equals-never-fails-io", switching_equals_never_fails_io},
+};
+
+VT_MAIN(cases)

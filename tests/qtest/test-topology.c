@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Endpoints behind bridges: who has an ID, and what becomes of attachments
+ * when buses are renumbered and functions come and go. */
+#include "viommu_test.h"
+
+#define IOVA 0x40000000ull
+#define IOVA2 0x50000000ull
+
+/* Slots of root ports take part in native hotplug. */
+#define NATIVE_HOTPLUG "-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off "
+#define ROOT_PORT(n, slot)                                                     \
+    "-device pcie-root-port,id=rp" #n ",chassis=" #n ",addr=" #slot ".0 "
+#define RP1 0x0028u /* 00:05.0 */
+#define RP2 0x0030u /* 00:06.0 */
+
+static void map_page(Vt *vt, uint32_t domain, uint64_t iova, uint64_t phys)
+{
+    assert_status(vt_map(vt, domain, iova, iova + PAGE - 1, phys, MAP_RW), VS_OK);
+}
+
+static void assert_reaches(Edu *edu, uint64_t iova, uint64_t phys)
+{
+    g_assert_true(edu_write_lands(edu, iova, phys, 64));
+}
+
+static void assert_blocked(Edu *edu, uint64_t iova, uint64_t phys)
+{
+    g_assert_false(edu_write_lands(edu, iova, phys, 64));
+}
+
+/* One edu behind each of two root ports, on buses 1 and 2. */
+static Vt *two_root_ports(Edu *a, Edu *b)
+{
+    Vt *vt = vt_boot("", NATIVE_HOTPLUG ROOT_PORT(1, 5) ROOT_PORT(2, 6)
+                     "-device " EDU_ARGS ",id=a,bus=rp1,addr=0.0 "
+                     "-device " EDU_ARGS ",id=b,bus=rp2,addr=0.0");
+
+    bridge_open(vt, RP1, 1, 1);
+    bridge_open(vt, RP2, 2, 2);
+    edu_init(vt, a, rid(1, 0, 0), true);
+    edu_init(vt, b, rid(2, 0, 0), true);
+    vt_bring_up(vt, F_USUAL, true);
+    return vt;
+}
+
+static void behind_root_ports(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_OK);
+    assert_status(vt_probe(vt, RP1), VS_OK);
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    assert_status(vt_attach(vt, 2, rid(2, 0, 0), 0), VS_OK);
+    assert_status(vt_attach(vt, 3, RP1, 0), VS_OK);
+    assert_status(vt_attach(vt, 3, rid(1, 0, 1), 0), VS_NOENT);
+    assert_status(vt_attach(vt, 3, rid(1, 1, 0), 0), VS_NOENT);
+    assert_status(vt_attach(vt, 3, rid(3, 0, 0), 0), VS_NOENT);
+    map_page(vt, 1, IOVA, page(1));
+    map_page(vt, 2, IOVA, page(2));
+    assert_reaches(&a, IOVA, page(1));
+    assert_reaches(&b, IOVA, page(2));
+    vt_free(vt);
+}
+
+static void functions_of_one_device(void)
+{
+    Vt *vt = vt_machine("-device virtio-iommu-pci,addr=2.0 "
+                        "-device " EDU_ARGS ",addr=3.0,multifunction=on "
+                        "-device " EDU_ARGS ",addr=4.0 "
+                        "-device " EDU_ARGS ",addr=3.5");
+    Edu f5;
+
+    vt_rediscover(vt);
+    edu_prime(&vt->edu[0]);
+    edu_init(vt, &f5, rid(0, 3, 5), true);
+    vt_bring_up(vt, F_USUAL, true);
+    assert_status(vt_attach(vt, 5, rid(0, 3, 5), 0), VS_OK);
+    map_page(vt, 5, IOVA, page(5));
+    assert_reaches(&f5, IOVA, page(5));
+    assert_reaches(&vt->edu[0], page(1), page(1));
+    assert_status(vt_attach(vt, 1, rid(0, 3, 4), 0), VS_NOENT);
+    vt_free(vt);
+}
+
+static void behind_a_switch(void)
+{
+    Vt *vt = vt_boot("", ROOT_PORT(1, 5)
+                     "-device x3130-upstream,id=up,bus=rp1 "
+                     "-device xio3130-downstream,id=d1,bus=up,chassis=11,addr=0.0 "
+                     "-device xio3130-downstream,id=d2,bus=up,chassis=12,addr=1.0 "
+                     "-device " EDU_ARGS ",bus=d1 -device " EDU_ARGS ",bus=d2");
+    Edu a, b;
+
+    bridge_open(vt, RP1, 1, 4);
+    bridge_open(vt, rid(1, 0, 0), 2, 4);
+    bridge_open(vt, rid(2, 0, 0), 3, 3);
+    bridge_open(vt, rid(2, 1, 0), 4, 4);
+    edu_init(vt, &a, rid(3, 0, 0), true);
+    edu_init(vt, &b, rid(4, 0, 0), true);
+    vt_bring_up(vt, F_USUAL, true);
+    assert_status(vt_attach(vt, 1, rid(3, 0, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&a, IOVA, page(1));
+    assert_reaches(&b, page(2), page(2));
+    assert_status(vt_attach(vt, 1, rid(4, 0, 0), 0), VS_OK);
+    assert_reaches(&b, IOVA, page(1));
+    vt_free(vt);
+}
+
+static void behind_an_expander(void)
+{
+    Vt *vt = vt_boot("", "-device pxb-pcie,id=pxb,bus_nr=0x20,addr=5.0 "
+                     "-device pcie-root-port,id=rp1,bus=pxb,chassis=1,addr=0.0 "
+                     "-device " EDU_ARGS ",bus=rp1");
+    Edu a;
+
+    bridge_open(vt, rid(0x20, 0, 0), 0x21, 0x21);
+    edu_init(vt, &a, rid(0x21, 0, 0), true);
+    vt_bring_up(vt, F_USUAL, true);
+    assert_status(vt_attach(vt, 1, rid(0x21, 0, 0), 0), VS_OK);
+    assert_status(vt_attach(vt, 2, rid(0x20, 0, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&a, IOVA, page(1));
+    assert_blocked(&a, page(2), page(2));
+    vt_free(vt);
+}
+
+/* Buses that the machine lets bypass have no endpoints. */
+static void bypassed_expander_has_no_endpoints(void)
+{
+    Vt *vt = vt_boot("boot-bypass=off",
+                     "-device pxb-pcie,id=pxb,bus_nr=0x20,addr=5.0,bypass_iommu=on "
+                     "-device pcie-root-port,id=rp1,bus=pxb,chassis=1,addr=0.0 "
+                     "-device " EDU_ARGS ",bus=rp1");
+    Edu a;
+
+    bridge_open(vt, rid(0x20, 0, 0), 0x21, 0x21);
+    edu_init(vt, &a, rid(0x21, 0, 0), true);
+    vt_bring_up(vt, F_USUAL, true);
+    assert_reaches(&a, page(1), page(1));
+    assert_status(vt_probe(vt, rid(0x21, 0, 0)), VS_NOENT);
+    assert_status(vt_attach(vt, 1, rid(0x21, 0, 0), 0), VS_NOENT);
+    vt_free(vt);
+}
+
+/* ---- renumbering ---- */
+
+static void dma_after_renumbering(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+
+    vt_attach_with_mailbox(vt, 1, rid(1, 0, 0));
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&a, IOVA, page(1));
+    bridge_set_buses(vt, RP1, 0, 9, 9);
+    /* The attachment goes with the function. */
+    assert_reaches(&a, IOVA, page(1));
+    assert_blocked(&a, page(2), page(2));
+    vt_assert_alive(vt);
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_NOENT);
+    assert_status(vt_detach(vt, 1, rid(1, 0, 0)), VS_NOENT);
+    assert_status(vt_detach(vt, 1, rid(9, 0, 0)), VS_OK);
+    assert_reaches(&a, page(2), page(2));
+    vt_free(vt);
+}
+
+static void fault_after_renumbering_names_the_new_id(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+    Fault fault;
+
+    vt_post_events(vt, 8, FAULT_RECORD_SIZE);
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    bridge_set_buses(vt, RP1, 0, 9, 9);
+    edu_to_ram(&a, IOVA, 0, 8);
+    fault = vt_wait_fault(vt);
+    g_assert_cmphex(fault.endpoint, ==, rid(9, 0, 0));
+    vt_free(vt);
+}
+
+static void bus_without_a_number(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    bridge_set_buses(vt, RP1, 0, 0, 0);
+    edu_to_ram(&a, IOVA, 0, 8);
+    edu_to_ram(&a, IOVA + PAGE, 0, 8);
+    vt_assert_alive(vt);
+    /* Function 00:00.0 is still the host bridge. */
+    assert_status(vt_probe(vt, 0), VS_OK);
+    bridge_set_buses(vt, RP1, 0, 1, 1);
+    assert_reaches(&a, IOVA, page(1));
+    vt_free(vt);
+}
+
+static void swapped_buses_swap_the_ids(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+
+    /* Makes the device look both buses up once. */
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    assert_status(vt_attach(vt, 2, rid(2, 0, 0), 0), VS_OK);
+    assert_status(vt_detach(vt, 1, rid(1, 0, 0)), VS_OK);
+    assert_status(vt_detach(vt, 2, rid(2, 0, 0)), VS_OK);
+    bridge_set_buses(vt, RP1, 0, 3, 3);
+    bridge_set_buses(vt, RP2, 0, 1, 1);
+    bridge_set_buses(vt, RP1, 0, 2, 2);
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&b, IOVA, page(1));
+    assert_blocked(&b, page(2), page(2));
+    assert_reaches(&a, page(2), page(2));
+    assert_blocked(&a, IOVA, page(1));
+    vt_free(vt);
+}
+
+static void id_of_a_bus_that_moved_away(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_OK);
+    bridge_set_buses(vt, RP1, 0, 9, 9);
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_NOENT);
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_NOENT);
+    assert_status(vt_attach(vt, 1, rid(9, 0, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&a, IOVA, page(1));
+    vt_free(vt);
+}
+
+/* ---- conventional bridges ---- */
+
+#define BRIDGE 0x0100u /* 01:00.0 */
+
+/* Two edus on bus 2 behind a PCIe-to-PCI bridge: their DMA carries 02:00.0. */
+static Vt *behind_conventional_bridge(Edu *a, Edu *b)
+{
+    Vt *vt = vt_boot("", NATIVE_HOTPLUG ROOT_PORT(1, 5)
+                     "-device pcie-pci-bridge,id=pci1,bus=rp1,addr=0.0 "
+                     "-device " EDU_ARGS ",bus=pci1,addr=1.0 "
+                     "-device " EDU_ARGS ",bus=pci1,addr=2.0");
+
+    bridge_open(vt, RP1, 1, 2);
+    bridge_open(vt, BRIDGE, 2, 2);
+    edu_init(vt, a, rid(2, 1, 0), true);
+    edu_init(vt, b, rid(2, 2, 0), true);
+    vt_bring_up(vt, F_USUAL, true);
+    return vt;
+}
+
+static void aliased_function_by_its_own_id(void)
+{
+    Edu a, b;
+    Vt *vt = behind_conventional_bridge(&a, &b);
+
+    assert_status(vt_probe(vt, rid(2, 1, 0)), VS_OK);
+    assert_status(vt_attach(vt, 1, rid(2, 1, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&a, IOVA, page(1));
+    /* Nobody can tell its neighbour's accesses apart. */
+    assert_reaches(&b, IOVA, page(1));
+    assert_status(vt_attach(vt, 1, rid(2, 3, 0), 0), VS_NOENT);
+    vt_free(vt);
+}
+
+static void aliased_function_by_its_alias(void)
+{
+    Edu a, b;
+    Vt *vt = behind_conventional_bridge(&a, &b);
+
+    assert_status(vt_probe(vt, rid(2, 0, 0)), VS_OK);
+    assert_status(vt_attach(vt, 1, rid(2, 0, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&a, IOVA, page(1));
+    assert_reaches(&b, IOVA, page(1));
+    vt_free(vt);
+}
+
+/* What a driver does that puts an alias group into one domain: each function,
+ * each of its IDs, in turn. */
+static void alias_group_moves_together(void)
+{
+    Edu a, b;
+    Vt *vt = behind_conventional_bridge(&a, &b);
+    const uint32_t ids[] = {rid(2, 1, 0), rid(2, 0, 0), rid(2, 2, 0), rid(2, 0, 0)};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(ids); i++) {
+        assert_status(vt_attach(vt, 1, ids[i], 0), VS_OK);
+        if (i == 0) {
+            map_page(vt, 1, IOVA, page(1));
+        }
+        assert_reaches(&a, IOVA, page(1));
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(ids); i++) {
+        assert_status(vt_attach(vt, 2, ids[i], 0), VS_OK);
+        if (i == 0) {
+            map_page(vt, 2, IOVA2, page(2));
+        }
+        assert_reaches(&b, IOVA2, page(2));
+    }
+    assert_blocked(&a, IOVA, page(1));
+    /* When the last of them is detached they are all out. */
+    assert_status(vt_detach(vt, 2, rid(2, 1, 0)), VS_OK);
+    assert_status(vt_detach(vt, 2, rid(2, 2, 0)), VS_OK);
+    if (vt_detach(vt, 2, rid(2, 0, 0)) != VS_OK) {
+        vt_assert_alive(vt);
+    }
+    assert_blocked(&a, IOVA2, page(2));
+    assert_blocked(&b, IOVA2, page(2));
+    assert_reaches(&a, page(3), page(3));
+    vt_free(vt);
+}
+
+static void fault_of_an_aliased_function(void)
+{
+    Edu a, b;
+    Vt *vt = behind_conventional_bridge(&a, &b);
+    uint32_t id;
+
+    vt_post_events(vt, 8, FAULT_RECORD_SIZE);
+    assert_status(vt_attach(vt, 1, rid(2, 1, 0), 0), VS_OK);
+    edu_to_ram(&b, IOVA, 0, 8);
+    id = vt_wait_fault(vt).endpoint;
+    /* An ID that the driver can look up: the request carries the alias. */
+    g_assert_true(id == rid(2, 0, 0) || id == rid(2, 1, 0));
+    assert_status(vt_probe(vt, id), VS_OK);
+    vt_free(vt);
+}
+
+/* ---- hotplug ---- */
+
+#define SLTCTL 0x18
+#define SLTCTL_POWER_ON 0x0100u  /* power indicator on */
+#define SLTCTL_POWER_OFF 0x0700u /* power indicator and controller off */
+
+static void slot_power(Vt *vt, uint16_t port, bool on)
+{
+    unsigned cap = pci_find_cap(vt, port, 0x10, 0);
+
+    g_assert_cmphex(cap, !=, 0);
+    pci_write16(vt, port, cap + SLTCTL, on ? SLTCTL_POWER_ON : SLTCTL_POWER_OFF);
+    vt_settle(vt);
+}
+
+static void unplug(Vt *vt, uint16_t port, const char *id)
+{
+    qtest_qmp_device_del_send(vt->qts, id);
+    slot_power(vt, port, false);
+    qtest_qmp_eventwait(vt->qts, "DEVICE_DELETED");
+}
+
+static void replugged_function_is_unattached(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+
+    vt_attach_with_mailbox(vt, 1, rid(1, 0, 0));
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&a, IOVA, page(1));
+    unplug(vt, RP1, "a");
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_NOENT);
+    assert_status(vt_detach(vt, 1, rid(1, 0, 0)), VS_NOENT);
+    /* It was the only member. */
+    assert_status(vt_map(vt, 1, IOVA2, IOVA2 + PAGE - 1, page(2), MAP_RW), VS_NOENT);
+
+    qtest_qmp_device_add(vt->qts, "edu", "a2",
+                         "{'bus': 'rp1', 'addr': '0.0', 'dma_mask': 281474976710655}");
+    slot_power(vt, RP1, true);
+    vt->next_bar[1] = 0;
+    edu_init(vt, &a, rid(1, 0, 0), true);
+    assert_reaches(&a, page(3), page(3));
+    assert_blocked(&a, IOVA, page(1));
+    assert_status(vt_detach(vt, 1, rid(1, 0, 0)), VS_INVAL);
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    assert_blocked(&a, page(3), page(3));
+    map_page(vt, 1, IOVA, page(4));
+    assert_reaches(&a, IOVA, page(4));
+    vt_free(vt);
+}
+
+static void new_function_starts_without_bypass(void)
+{
+    Vt *vt = vt_new_with("", NATIVE_HOTPLUG ROOT_PORT(1, 5));
+    Edu a;
+    Fault fault;
+
+    bridge_open(vt, RP1, 1, 1);
+    vt_set_bypass(vt, 0);
+    vt_post_events(vt, 8, FAULT_RECORD_SIZE);
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_NOENT);
+    qtest_qmp_device_add(vt->qts, "edu", "a",
+                         "{'bus': 'rp1', 'addr': '0.0', 'dma_mask': 281474976710655}");
+    slot_power(vt, RP1, true);
+    edu_init(vt, &a, rid(1, 0, 0), false);
+    assert_blocked(&a, page(3), page(3));
+    fault = vt_wait_fault(vt);
+    g_assert_cmphex(fault.endpoint, ==, rid(1, 0, 0));
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_OK);
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    vt_free(vt);
+}
+
+/* The other members of the domain keep it when one is unplugged. */
+static void unplug_leaves_the_domain_to_the_others(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    assert_status(vt_attach(vt, 1, rid(2, 0, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    unplug(vt, RP1, "a");
+    assert_reaches(&b, IOVA, page(1));
+    map_page(vt, 1, IOVA2, page(2));
+    assert_reaches(&b, IOVA2, page(2));
+    unplug(vt, RP2, "b");
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_NOENT);
+    vt_assert_alive(vt);
+    vt_free(vt);
+}
+
+/* The guest alone can make a bridge and all behind it go away. */
+static void bridge_powered_off_by_the_guest(void)
+{
+    Edu a, b;
+    Vt *vt = behind_conventional_bridge(&a, &b);
+
+    assert_status(vt_attach(vt, 1, rid(2, 0, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&a, IOVA, page(1));
+    slot_power(vt, RP1, false);
+    qtest_qmp_eventwait(vt->qts, "DEVICE_DELETED");
+    /* The memory of what went is reused by and by. */
+    qtest_clock_step(vt->qts, 1000000000);
+    for (unsigned i = 0; i < 20; i++) {
+        assert_status(vt_probe(vt, rid(2, 1, 0)), VS_NOENT);
+        assert_status(vt_probe(vt, rid(7, 1, 0)), VS_NOENT);
+        assert_status(vt_attach(vt, 1, rid(2, 0, 0), 0), VS_NOENT);
+        vt_set_bypass(vt, i % 2);
+    }
+    assert_status(vt_map(vt, 1, IOVA2, IOVA2 + PAGE - 1, page(1), MAP_RW), VS_NOENT);
+    vt_system_reset(vt);
+    vt_bring_up(vt, F_USUAL, true);
+    vt_assert_alive(vt);
+    assert_status(vt_probe(vt, rid(2, 1, 0)), VS_NOENT);
+    vt_free(vt);
+}
+
+static void bridge_comes_back(void)
+{
+    Edu a, b;
+    Vt *vt = behind_conventional_bridge(&a, &b);
+
+    assert_status(vt_attach(vt, 1, rid(2, 0, 0), 0), VS_OK);
+    unplug(vt, RP1, "pci1");
+    qtest_qmp_device_add(vt->qts, "pcie-pci-bridge", "pci2",
+                         "{'bus': 'rp1', 'addr': '0.0'}");
+    slot_power(vt, RP1, true);
+    bridge_open(vt, BRIDGE, 2, 2);
+    assert_status(vt_probe(vt, rid(2, 1, 0)), VS_NOENT);
+    assert_status(vt_probe(vt, BRIDGE), VS_OK);
+    vt_assert_alive(vt);
+    vt_free(vt);
+}
+
+static void system_reset_with_bridges(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    assert_status(vt_attach(vt, 2, rid(2, 0, 0), 0), VS_OK);
+    vt_system_reset(vt);
+    bridge_open(vt, RP1, 5, 5);
+    bridge_open(vt, RP2, 6, 6);
+    edu_init(vt, &a, rid(5, 0, 0), true);
+    edu_init(vt, &b, rid(6, 0, 0), true);
+    vt_bring_up(vt, F_USUAL, true);
+    assert_reaches(&a, page(1), page(1));
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_NOENT);
+    assert_status(vt_attach(vt, 1, rid(5, 0, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&a, IOVA, page(1));
+    assert_reaches(&b, page(2), page(2));
+    vt_free(vt);
+}
+
+static const Case cases[] = {
+    {"ATT-3/behind-root-ports", behind_root_ports},
+    {"ATT-3/functions-of-one-device", functions_of_one_device},
+    {"ATT-3/behind-a-switch", behind_a_switch},
+    {"ATT-3/behind-an-expander", behind_an_expander},
+    {"ATT-3/bypassed-expander-has-no-endpoints", bypassed_expander_has_no_endpoints},
+    {"FLT-3/names-the-new-id-after-renumbering",
+     fault_after_renumbering_names_the_new_id},
+    {"INI-D1/system-reset-with-bridges", system_reset_with_bridges},
+    {"W2/dma-after-renumbering", dma_after_renumbering},
+    {"W2/bus-without-a-number", bus_without_a_number},
+    {"W3/bridge-powered-off-by-the-guest", bridge_powered_off_by_the_guest},
+    {"W3/bridge-comes-back", bridge_comes_back},
+    {"W16/swapped-buses-swap-the-ids", swapped_buses_swap_the_ids},
+    {"W16/id-of-a-bus-that-moved-away", id_of_a_bus_that_moved_away},
+    {"W17/aliased-function-by-its-own-id", aliased_function_by_its_own_id},
+    {"W17/aliased-function-by-its-alias", aliased_function_by_its_alias},
+    {"W17/alias-group-moves-together", alias_group_moves_together},
+    {"W17/fault-of-an-aliased-function", fault_of_an_aliased_function},
+    {"W18/replugged-function-is-unattached", replugged_function_is_unattached},
+    {"W18/new-function-starts-without-bypass", new_function_starts_without_bypass},
+    {"W18/unplug-leaves-the-domain-to-the-others",
+     unplug_leaves_the_domain_to_the_others},
+};
+
+VT_MAIN(cases)
