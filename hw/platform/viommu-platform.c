@@ -7,18 +7,18 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
 #include "exec/address-spaces.h"
 #include "exec/memory.h"
 #include "hw/acpi/aml-build.h"
-#include "hw/pci/pci_bridge.h"
 #include "hw/pci/pci_bus.h"
+#include "hw/pci/pci_device.h"
 #include "hw/pci/pci_host.h"
-#include "hw/pci/pcie.h"
 #include "hw/qdev-core.h"
 #include "hw/sysbus.h"
-#include "qemu/main-loop.h"
 #include "system/system.h"
 
+#include "hw/platform/viommu-pci-bus.h"
 #include "hw/platform/viommu-platform.h"
 
 /* Room for the sentence in which the model says what is wrong. */
@@ -26,37 +26,261 @@
 
 typedef struct Platform {
     GPtrArray *iommus;          /* VirtIOIOMMU, in the order of their index */
+    GHashTable *spaces;         /* ViommuPlace -> ViommuSpace */
     GPtrArray *root_buses;      /* PCIBus, by number; fixed at machine-done */
-    ViommuTopology *topology;
+    ViommuTopology *topology;   /* NULL before machine-done */
     DeviceListener device_listener;
     MemoryListener memory_listener;
-    GHashTable *switched_off;   /* PCIDevice: lost its attachment, see below */
+    GHashTable *switched_off;   /* PCIDevice; see note_switched_off() */
     QEMUBH *switched_off_bh;
     Notifier machine_done;
 } Platform;
 
 static Platform platform;
 
-static uint16_t iommu_requester_id(VirtIOIOMMU *s)
-{
-    return pci_get_bdf(PCI_DEVICE(s->transport));
-}
-
 static const char *iommu_name(VirtIOIOMMU *s)
 {
     return s->transport->id ?: s->transport->canonical_path;
+}
+
+/* -- spaces -- */
+
+static guint place_hash(gconstpointer v)
+{
+    const ViommuPlace *place = v;
+
+    return g_direct_hash(place->bus) * 31 + place->devfn;
+}
+
+static gboolean place_equal(gconstpointer va, gconstpointer vb)
+{
+    const ViommuPlace *a = va, *b = vb;
+
+    return a->bus == b->bus && a->devfn == b->devfn;
+}
+
+static void drop_space(gpointer space)
+{
+    viommu_space_drop(space);
+}
+
+static VirtIOIOMMU *manager_of(const ViommuPlace *place)
+{
+    PCIBus *root = place->bus;
+    uint32_t index;
+
+    while (!pci_bus_is_root(root)) {
+        root = pci_get_bus(root->parent_dev);
+    }
+    index = viommu_topology_root_bus_iommu(platform.topology, BUS(root)->name);
+    return index == VIOMMU_NO_IOMMU ? NULL
+                                    : g_ptr_array_index(platform.iommus, index);
+}
+
+/* Before machine-done nobody knows yet which IOMMU gets which root bus. */
+static void bind_space(ViommuSpace *space)
+{
+    VirtIOIOMMU *s = manager_of(&space->place);
+
+    if (s) {
+        viommu_space_bind(space, s);
+    }
+}
+
+static bool is_iommu(const ViommuPlace *place)
+{
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
+        PCIDevice *dev = PCI_DEVICE(s->transport);
+
+        if (pci_get_bus(dev) == place->bus && dev->devfn == place->devfn) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
+{
+    ViommuPlace place = { bus, devfn };
+    ViommuSpace *space;
+
+    /* W9: an IOMMU's own rings are never translated, by itself or another. */
+    if (is_iommu(&place)) {
+        return &address_space_memory;
+    }
+    space = g_hash_table_lookup(platform.spaces, &place);
+    if (!space) {
+        space = viommu_space_new(place);
+        g_hash_table_insert(platform.spaces, &space->place, space);
+        if (platform.topology) {
+            bind_space(space);
+        }
+    }
+    return &space->as;
+}
+
+static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
+                             HostIOMMUDevice *hiod, Error **errp)
+{
+    error_setg(errp, "virtio-iommu does not support assigned host devices; "
+               "put the device on a root bus that bypasses the IOMMU");
+    return false;
+}
+
+static const PCIIOMMUOps pci_ops = {
+    .get_address_space = get_address_space,
+    .set_iommu_device = set_iommu_device,
+};
+
+uint32_t viommu_platform_endpoint_id(const ViommuSpace *space)
+{
+    return PCI_BUILD_BDF(pci_bus_num(space->place.bus), space->place.devfn);
+}
+
+static gint space_cmp(gconstpointer a, gconstpointer b)
+{
+    uint32_t ida = viommu_platform_endpoint_id(a);
+    uint32_t idb = viommu_platform_endpoint_id(b);
+
+    return (ida > idb) - (ida < idb);
+}
+
+void viommu_platform_for_each_space(VirtIOIOMMU *s,
+                                    void (*visit)(ViommuSpace *space,
+                                                  void *opaque),
+                                    void *opaque)
+{
+    g_autoptr(GList) spaces =
+        platform.spaces ? g_hash_table_get_values(platform.spaces) : NULL;
+
+    spaces = g_list_sort(spaces, space_cmp);
+    for (GList *l = spaces; l; l = l->next) {
+        ViommuSpace *space = l->data;
+
+        if (space->s == s) {
+            visit(space, opaque);
+        }
+    }
+}
+
+bool viommu_platform_resolve(VirtIOIOMMU *s, uint32_t id, ViommuIdentity *out)
+{
+    ViommuPlace place;
+    ViommuSpace *space;
+    PCIDevice *dev;
+
+    if (!viommu_pci_find(platform.root_buses, id, &place, &dev)) {
+        return false;
+    }
+    space = g_hash_table_lookup(platform.spaces, &place);
+    if (!space || space->s != s) {
+        return false;
+    }
+    *out = (ViommuIdentity) {
+        .endpoint = space->endpoint,
+        .member = dev ? (uintptr_t)dev : (uintptr_t)space,
+    };
+    return true;
+}
+
+/* -- functions that go -- */
+
+static ViommuSpace *managed_space_of(PCIDevice *dev)
+{
+    ViommuPlace place = viommu_pci_dma_place(dev);
+    ViommuSpace *space = g_hash_table_lookup(platform.spaces, &place);
+
+    return space && space->s ? space : NULL;
+}
+
+static void device_unrealized(DeviceListener *listener, DeviceState *dev)
+{
+    PCIDevice *pci_dev =
+        (PCIDevice *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE);
+    GHashTableIter iter;
+    gpointer value;
+
+    if (!pci_dev) {
+        return;
+    }
+    g_hash_table_remove(platform.switched_off, pci_dev);
+    g_hash_table_iter_init(&iter, platform.spaces);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        ViommuSpace *space = value;
+
+        if (viommu_pci_place_gone(&space->place, pci_dev)) {
+            g_hash_table_iter_remove(&iter);
+        } else if (space->s) {
+            viommu_endpoint_forget_member(space->endpoint, (uintptr_t)pci_dev);
+        }
+    }
+}
+
+/*
+ * A function that is switched off (VFs disabled, slot powered off) loses its
+ * attachment, but QEMU tells nobody.  It does change the memory topology, by
+ * taking the function's bus mastering away, and that is the moment to look.
+ * The attachment itself ends in a bottom half, or before the next request is
+ * looked at, because it changes the memory topology in turn.
+ */
+static void note_switched_off(PCIDevice *dev)
+{
+    ViommuSpace *space = managed_space_of(dev);
+    ViommuEndpointStats stats;
+
+    if (!space) {
+        return;
+    }
+    viommu_endpoint_stats(space->endpoint, &stats);
+    if (stats.attached && g_hash_table_add(platform.switched_off, dev)) {
+        qemu_bh_schedule(platform.switched_off_bh);
+    }
+}
+
+static void memory_committed(MemoryListener *listener)
+{
+    if (platform.root_buses) {
+        viommu_pci_for_each_switched_off(platform.root_buses,
+                                         note_switched_off);
+    }
+}
+
+void viommu_platform_settle(void)
+{
+    g_autoptr(GHashTable) devices = NULL;
+    GHashTableIter iter;
+    gpointer key;
+
+    if (!g_hash_table_size(platform.switched_off)) {
+        return;
+    }
+    devices = platform.switched_off;
+    platform.switched_off = g_hash_table_new(NULL, NULL);
+    g_hash_table_iter_init(&iter, devices);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        ViommuSpace *space = managed_space_of(key);
+
+        if (space) {
+            viommu_endpoint_forget_member(space->endpoint, (uintptr_t)key);
+        }
+    }
+}
+
+static void settle_bh(void *opaque)
+{
+    viommu_platform_settle();
 }
 
 /* -- the model -- */
 
 static int collect_root_bus(Object *obj, void *opaque)
 {
-    GPtrArray *buses = opaque;
     PCIHostState *host =
         (PCIHostState *)object_dynamic_cast(obj, TYPE_PCI_HOST_BRIDGE);
 
     if (host && host->bus) {
-        g_ptr_array_add(buses, host->bus);
+        g_ptr_array_add(opaque, host->bus);
     }
     return 0;
 }
@@ -93,7 +317,10 @@ static bool build_topology(Error **errp)
         iommus[i] = (ViommuIommuDesc) {
             .name = iommu_name(s),
             .kind = VIOMMU_IOMMU_PCI,
-            .requester_id = iommu_requester_id(s),
+            .requester_id = pci_get_bdf(PCI_DEVICE(s->transport)),
+            .root_buses = (const char *const *)s->root_bus_names,
+            .root_bus_count = s->root_bus_names
+                              ? g_strv_length(s->root_bus_names) : 0,
         };
     }
     for (guint i = 0; i < buses->len; i++) {
@@ -115,316 +342,98 @@ static bool build_topology(Error **errp)
         error_setg(errp, "virtio-iommu: %s", sentence);
         return false;
     }
-    for (guint i = 0; i < platform.iommus->len; i++) {
-        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
-
-        viommu_engine_set_topology(s->engine, platform.topology, i);
-    }
     return true;
-}
-
-/* Another IOMMU may have taken the bus after ours did. */
-static bool still_ours(VirtIOIOMMU *s, Error **errp)
-{
-    PCIBus *bus = s->primary_bus;
-
-    if (bus->iommu_ops == &viommu_pci_ops && bus->iommu_opaque == s) {
-        return true;
-    }
-    error_setg(errp, "virtio-iommu: root bus '%s' has another IOMMU besides "
-               "%s", BUS(bus)->name, iommu_name(s));
-    return false;
 }
 
 static void machine_done(Notifier *notifier, void *data)
 {
+    GHashTableIter iter;
+    gpointer value;
+
     for (guint i = 0; i < platform.iommus->len; i++) {
-        if (!still_ours(g_ptr_array_index(platform.iommus, i), &error_fatal)) {
-            return;
+        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
+
+        /* Another kind of IOMMU may have come after ours. */
+        if (s->primary_bus->iommu_ops != &pci_ops) {
+            error_report("virtio-iommu: root bus '%s' has another IOMMU "
+                         "besides %s", BUS(s->primary_bus)->name,
+                         iommu_name(s));
+            exit(EXIT_FAILURE);
         }
     }
+
     platform.root_buses = g_ptr_array_new();
     object_child_foreach_recursive(OBJECT(qdev_get_machine()),
                                    collect_root_bus, platform.root_buses);
     g_ptr_array_sort(platform.root_buses, root_bus_cmp);
     build_topology(&error_fatal);
-}
 
-/* -- who is who -- */
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
 
-/*
- * The requester ID that DMA of @dev carries when it reaches the root bus, as a
- * place on a bus.  A PCIe-to-PCI bridge takes ownership of the requests from
- * behind it with devfn 0 on its secondary bus; any other bridge to conventional
- * PCI with its own ID.
- */
-static PCIBus *dma_alias(PCIDevice *dev, int *devfn)
-{
-    PCIBus *alias_bus = pci_get_bus(dev);
-    int alias_devfn = dev->devfn;
-
-    for (PCIBus *bus = alias_bus; !bus->iommu_ops && bus->parent_dev;) {
-        PCIDevice *bridge = bus->parent_dev;
-        PCIBus *parent = pci_get_bus(bridge);
-
-        if (!pci_bus_is_express(bus)) {
-            bool takes_ownership =
-                pci_is_express(bridge) &&
-                pcie_cap_get_type(bridge) == PCI_EXP_TYPE_PCI_BRIDGE;
-
-            alias_bus = takes_ownership ? bus : parent;
-            alias_devfn = takes_ownership ? 0 : bridge->devfn;
-        }
-        bus = parent;
+        viommu_engine_set_topology(s->engine, platform.topology, i);
     }
-    *devfn = alias_devfn;
-    return alias_bus;
-}
-
-bool viommu_platform_aliases(PCIDevice *dev, PCIBus *bus, int devfn)
-{
-    int alias_devfn;
-
-    return dma_alias(dev, &alias_devfn) == bus && alias_devfn == devfn;
-}
-
-typedef struct Search {
-    uint8_t bus_num;
-    uint8_t devfn;
-    PCIDevice *function;        /* has the ID as its own */
-    PCIDevice *aliased;         /* does DMA under the ID */
-} Search;
-
-/*
- * Bus numbers are asked of the buses themselves, so the answer is right however
- * often the guest renumbered them.  A function that is switched off (an unused
- * VF, an empty hot-plug slot's) does not exist.
- */
-static void search_bus(PCIBus *bus, Search *search)
-{
-    PCIBus *sec;
-
-    for (int i = 0; i < ARRAY_SIZE(bus->devices); i++) {
-        PCIDevice *dev = bus->devices[i];
-        PCIBus *alias_bus;
-        int alias_devfn;
-
-        if (!dev || !dev->enabled) {
-            continue;
-        }
-        if (pci_bus_num(bus) == search->bus_num && i == search->devfn) {
-            search->function = search->function ?: dev;
-        }
-        alias_bus = dma_alias(dev, &alias_devfn);
-        if (pci_bus_num(alias_bus) == search->bus_num &&
-            alias_devfn == search->devfn) {
-            search->aliased = search->aliased ?: dev;
-        }
+    g_hash_table_iter_init(&iter, platform.spaces);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        bind_space(value);
     }
-    QLIST_FOREACH(sec, &bus->child, sibling) {
-        /* Root buses of expander bridges hang here too, but are not below. */
-        if (!pci_bus_is_root(sec) && sec->parent_dev->enabled) {
-            search_bus(sec, search);
-        }
-    }
-}
-
-bool viommu_platform_resolve(VirtIOIOMMU *s, uint32_t id, ViommuIdentity *out)
-{
-    Search search = { .bus_num = PCI_BUS_NUM(id), .devfn = id & 0xff };
-    ViommuRequester *r;
-    PCIDevice *dev;
-    PCIBus *bus;
-    int devfn;
-
-    for (guint i = 0; i < platform.root_buses->len; i++) {
-        search_bus(g_ptr_array_index(platform.root_buses, i), &search);
-    }
-    dev = search.function ?: search.aliased;
-    if (!dev) {
-        return false;
-    }
-    bus = dma_alias(dev, &devfn);
-    r = viommu_requester_find(s, bus, devfn);
-    if (!r) {
-        return false;
-    }
-    *out = (ViommuIdentity) {
-        .endpoint = r->endpoint,
-        .member = search.function ? (uintptr_t)dev : (uintptr_t)r,
-    };
-    return true;
 }
 
 /* -- registration -- */
 
-static void device_unrealized(DeviceListener *listener, DeviceState *dev)
+static void platform_init(void)
 {
-    PCIDevice *pci_dev =
-        (PCIDevice *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE);
-
-    if (!pci_dev) {
-        return;
-    }
-    g_hash_table_remove(platform.switched_off, pci_dev);
-    for (guint i = 0; i < platform.iommus->len; i++) {
-        viommu_requesters_forget(g_ptr_array_index(platform.iommus, i),
-                                 pci_dev);
-    }
-}
-
-static bool attached(PCIDevice *dev)
-{
-    ViommuEndpointStats stats;
-    int devfn;
-    PCIBus *bus = dma_alias(dev, &devfn);
-
-    for (guint i = 0; i < platform.iommus->len; i++) {
-        ViommuRequester *r =
-            viommu_requester_find(g_ptr_array_index(platform.iommus, i), bus,
-                                  devfn);
-
-        if (r) {
-            viommu_endpoint_stats(r->endpoint, &stats);
-            return stats.attached;
-        }
-    }
-    return false;
-}
-
-/*
- * A function that is switched off (VFs disabled, slot powered off) loses its
- * attachment, but QEMU tells nobody.  It does change the memory topology, by
- * taking the function's bus mastering away, and that is the moment to look.
- * The attachment itself ends in a bottom half, or before the next request is
- * looked at, because it changes the memory topology in turn.
- */
-static void note_switched_off(PCIBus *bus, bool off)
-{
-    PCIBus *sec;
-
-    for (int i = 0; i < ARRAY_SIZE(bus->devices); i++) {
-        PCIDevice *dev = bus->devices[i];
-
-        if (dev && (off || !dev->enabled) && attached(dev)) {
-            g_hash_table_add(platform.switched_off, dev);
-        }
-    }
-    QLIST_FOREACH(sec, &bus->child, sibling) {
-        if (!pci_bus_is_root(sec)) {
-            note_switched_off(sec, off || !sec->parent_dev->enabled);
-        }
-    }
-}
-
-static void memory_committed(MemoryListener *listener)
-{
-    if (!platform.root_buses) {
-        return;
-    }
-    for (guint i = 0; i < platform.root_buses->len; i++) {
-        note_switched_off(g_ptr_array_index(platform.root_buses, i), false);
-    }
-    if (g_hash_table_size(platform.switched_off)) {
-        qemu_bh_schedule(platform.switched_off_bh);
-    }
-}
-
-static void forget_switched_off(void *opaque)
-{
-    g_autoptr(GHashTable) devices = platform.switched_off;
-    GHashTableIter iter;
-    gpointer key;
-
+    platform.iommus = g_ptr_array_new();
+    platform.spaces = g_hash_table_new_full(place_hash, place_equal, NULL,
+                                            drop_space);
     platform.switched_off = g_hash_table_new(NULL, NULL);
-    g_hash_table_iter_init(&iter, devices);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        PCIDevice *dev = key;
-        int devfn;
-        PCIBus *bus = dma_alias(dev, &devfn);
-
-        for (guint i = 0; i < platform.iommus->len; i++) {
-            ViommuRequester *r =
-                viommu_requester_find(g_ptr_array_index(platform.iommus, i),
-                                      bus, devfn);
-
-            if (r) {
-                viommu_endpoint_forget_member(r->endpoint, (uintptr_t)dev);
-            }
-        }
-    }
-}
-
-void viommu_platform_settle(void)
-{
-    if (g_hash_table_size(platform.switched_off)) {
-        forget_switched_off(NULL);
-    }
-}
-
-bool viommu_platform_is_iommu(PCIBus *bus, int devfn)
-{
-    for (guint i = 0; i < platform.iommus->len; i++) {
-        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
-        PCIDevice *dev = PCI_DEVICE(s->transport);
-
-        if (pci_get_bus(dev) == bus && dev->devfn == devfn) {
-            return true;
-        }
-    }
-    return false;
+    platform.switched_off_bh = qemu_bh_new(settle_bh, NULL);
+    platform.device_listener.unrealize = device_unrealized;
+    device_listener_register(&platform.device_listener);
+    platform.memory_listener = (MemoryListener) {
+        .name = "virtio-iommu",
+        .commit = memory_committed,
+    };
+    memory_listener_register(&platform.memory_listener, &address_space_memory);
+    platform.machine_done.notify = machine_done;
+    qemu_add_machine_init_done_notifier(&platform.machine_done);
 }
 
 bool viommu_platform_add(VirtIOIOMMU *s, PCIBus *bus, Error **errp)
 {
-    if (bus->iommu_ops) {
-        error_setg(errp, "virtio-iommu: root bus '%s' has an IOMMU already",
+    if (bus->iommu_ops && bus->iommu_ops != &pci_ops) {
+        error_setg(errp, "virtio-iommu: root bus '%s' has another IOMMU",
                    BUS(bus)->name);
         return false;
     }
-    if (!platform.iommus) {
-        platform.iommus = g_ptr_array_new();
+    if (platform.topology) {
+        error_setg(errp, "virtio-iommu: an IOMMU cannot be added to a machine "
+                   "that runs");
+        return false;
     }
-    if (!platform.iommus->len) {
-        platform.device_listener = (DeviceListener) {
-            .unrealize = device_unrealized,
-        };
-        device_listener_register(&platform.device_listener);
-        platform.switched_off = g_hash_table_new(NULL, NULL);
-        platform.switched_off_bh = qemu_bh_new(forget_switched_off, NULL);
-        platform.memory_listener = (MemoryListener) {
-            .name = "virtio-iommu",
-            .commit = memory_committed,
-        };
-        memory_listener_register(&platform.memory_listener,
-                                 &address_space_memory);
-        platform.machine_done.notify = machine_done;
-        qemu_add_machine_init_done_notifier(&platform.machine_done);
+    if (!platform.iommus) {
+        platform_init();
     }
     g_ptr_array_add(platform.iommus, s);
-    pci_setup_iommu(bus, &viommu_pci_ops, s);
+    pci_setup_iommu(bus, &pci_ops, NULL);
     return true;
 }
 
 void viommu_platform_remove(VirtIOIOMMU *s)
 {
-    PCIBus *bus = s->primary_bus;
+    GHashTableIter iter;
+    gpointer value;
 
-    if (bus->iommu_opaque == s) {
-        bus->iommu_ops = NULL;
-        bus->iommu_opaque = NULL;
-    }
     viommu_engine_set_topology(s->engine, NULL, 0);
-    g_ptr_array_remove(platform.iommus, s);
-    if (!platform.iommus->len) {
-        memory_listener_unregister(&platform.memory_listener);
-        g_clear_pointer(&platform.switched_off_bh, qemu_bh_delete);
-        g_clear_pointer(&platform.switched_off, g_hash_table_unref);
-        device_listener_unregister(&platform.device_listener);
-        qemu_remove_machine_init_done_notifier(&platform.machine_done);
-        g_clear_pointer(&platform.topology, viommu_topology_free);
-        g_clear_pointer(&platform.root_buses, g_ptr_array_unref);
+    g_hash_table_iter_init(&iter, platform.spaces);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        ViommuSpace *space = value;
+
+        if (space->s == s) {
+            viommu_space_unbind(space);
+        }
     }
+    g_ptr_array_remove(platform.iommus, s);
 }
 
 bool viommu_platform_msi_region(ViommuRegion *region)

@@ -18,9 +18,6 @@
 bool viommu_platform_add(VirtIOIOMMU *s, PCIBus *bus, Error **errp);
 void viommu_platform_remove(VirtIOIOMMU *s);
 
-/* True if the function at (@bus, @devfn) is an IOMMU: it is never translated. */
-bool viommu_platform_is_iommu(PCIBus *bus, int devfn);
-
 /*
  * The MSI doorbell that DMA reaches untranslated on this machine; false if the
  * machine has none.
@@ -36,8 +33,14 @@ bool viommu_platform_resolve(VirtIOIOMMU *s, uint32_t id, ViommuIdentity *out);
  */
 void viommu_platform_settle(void);
 
-/* True if DMA of @dev carries the requester ID of devfn @devfn on @bus. */
-bool viommu_platform_aliases(PCIDevice *dev, PCIBus *bus, int devfn);
+/* The ID under which @space does DMA now. */
+uint32_t viommu_platform_endpoint_id(const ViommuSpace *space);
+
+/* Visits all spaces that @s manages, in the order of their IDs. */
+void viommu_platform_for_each_space(VirtIOIOMMU *s,
+                                    void (*visit)(ViommuSpace *space,
+                                                  void *opaque),
+                                    void *opaque);
 
 /* Appends the VIOT table once per machine, whichever IOMMU is asked. */
 void viommu_platform_build_acpi(VirtIOIOMMU *s, GArray *table_offsets,

@@ -284,6 +284,27 @@ static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
     return engine;
 }
 
+/* Whether buses of these names exist is known when the machine is complete. */
+static bool split_root_bus(VirtIOIOMMU *s, Error **errp)
+{
+    if (!s->root_bus) {
+        return true;
+    }
+    s->root_bus_names = g_strsplit(s->root_bus, ":", -1);
+    for (char **name = s->root_bus_names; *name; name++) {
+        if (!**name) {
+            error_setg(errp, "root-bus: '%s' contains an empty name",
+                       s->root_bus);
+            return false;
+        }
+    }
+    if (!*s->root_bus_names) {
+        error_setg(errp, "root-bus: the name is empty");
+        return false;
+    }
+    return true;
+}
+
 static void viommu_device_realize(DeviceState *dev, Error **errp)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(dev);
@@ -294,11 +315,13 @@ static void viommu_device_realize(DeviceState *dev, Error **errp)
                    "there is no PCI bus to manage");
         return;
     }
+    if (!split_root_bus(s, errp)) {
+        return;
+    }
     s->engine = new_engine(s, errp);
     if (!s->engine) {
         return;
     }
-    s->requesters = viommu_requesters_new();
     virtio_init(vdev, VIRTIO_ID_IOMMU, VIOMMU_CONFIG_SIZE);
     viommu_queue_init(s);
     refresh_config_copy(s);
@@ -306,7 +329,6 @@ static void viommu_device_realize(DeviceState *dev, Error **errp)
     if (!viommu_platform_add(s, s->primary_bus, errp)) {
         viommu_queue_cleanup(s);
         virtio_cleanup(vdev);
-        viommu_requesters_drop_all(s);
         return;
     }
     qemu_register_reset(viommu_system_reset, s);
@@ -320,12 +342,11 @@ static void viommu_device_unrealize(DeviceState *dev)
 
     qemu_unregister_reset(viommu_system_reset, s);
     viommu_platform_remove(s);
-    viommu_requesters_drop_all(s);
     viommu_queue_cleanup(s);
     virtio_cleanup(vdev);
 }
 
-/* Requesters hold a reference to the device, so all are gone by now. */
+/* Spaces hold a reference to the device, so all are gone by now. */
 static void viommu_instance_finalize(Object *obj)
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
@@ -334,6 +355,7 @@ static void viommu_instance_finalize(Object *obj)
         viommu_engine_free(s->engine);
     }
     g_free(s->resv_regions);
+    g_strfreev(s->root_bus_names);
 }
 
 static void visit_u64(Visitor *v, const char *name, uint64_t value,
@@ -347,42 +369,31 @@ static void visit_flag(Visitor *v, const char *name, bool value, Error **errp)
     visit_type_bool(v, name, &value, errp);
 }
 
-static gint requester_cmp(gconstpointer va, gconstpointer vb)
+static void visit_space(ViommuSpace *space, void *opaque)
 {
-    const ViommuRequester *a = va, *b = vb;
+    Visitor *v = opaque;
+    ViommuEndpointStats stats;
 
-    return PCI_BUILD_BDF(pci_bus_num(a->key.bus), a->key.devfn) -
-           PCI_BUILD_BDF(pci_bus_num(b->key.bus), b->key.devfn);
+    viommu_endpoint_stats(space->endpoint, &stats);
+    if (!visit_start_struct(v, NULL, NULL, 0, NULL)) {
+        return;
+    }
+    visit_u64(v, "id", viommu_platform_endpoint_id(space), NULL);
+    visit_flag(v, "attached", stats.attached, NULL);
+    visit_flag(v, "bypass", stats.bypass, NULL);
+    visit_u64(v, "domain", stats.attached ? stats.domain : 0, NULL);
+    visit_u64(v, "translations", stats.translations, NULL);
+    visit_u64(v, "faults", stats.faults, NULL);
+    visit_end_struct(v, NULL);
 }
 
 static void viommu_get_endpoints(Object *obj, Visitor *v, const char *name,
                                  void *opaque, Error **errp)
 {
-    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
-    g_autoptr(GList) list = s->requesters ?
-                            g_hash_table_get_values(s->requesters) : NULL;
-
-    list = g_list_sort(list, requester_cmp);
     if (!visit_start_list(v, name, NULL, 0, errp)) {
         return;
     }
-    for (GList *l = list; l; l = l->next) {
-        ViommuRequester *r = l->data;
-        ViommuEndpointStats stats;
-
-        viommu_endpoint_stats(r->endpoint, &stats);
-        if (!visit_start_struct(v, NULL, NULL, 0, errp)) {
-            break;
-        }
-        visit_u64(v, "id", PCI_BUILD_BDF(pci_bus_num(r->key.bus),
-                                         r->key.devfn), errp);
-        visit_flag(v, "attached", stats.attached, errp);
-        visit_flag(v, "bypass", stats.bypass, errp);
-        visit_u64(v, "domain", stats.attached ? stats.domain : 0, errp);
-        visit_u64(v, "translations", stats.translations, errp);
-        visit_u64(v, "faults", stats.faults, errp);
-        visit_end_struct(v, NULL);
-    }
+    viommu_platform_for_each_space(VIRTIO_IOMMU(obj), visit_space, v);
     visit_end_list(v, NULL);
 }
 
@@ -416,6 +427,7 @@ static const Property viommu_properties[] = {
     DEFINE_PROP_GRANULE_MODE("granule", VirtIOIOMMU, granule_mode,
                              GRANULE_MODE_HOST),
     DEFINE_PROP_UINT8("aw-bits", VirtIOIOMMU, aw_bits, 64),
+    DEFINE_PROP_STRING("root-bus", VirtIOIOMMU, root_bus),
     DEFINE_PROP_UINT64("max-mappings", VirtIOIOMMU, max_mappings,
                        4 * 1024 * 1024),
     DEFINE_PROP_UINT32("max-domains", VirtIOIOMMU, max_domains, 65536),

@@ -19,8 +19,8 @@ OBJECT_DECLARE_SIMPLE_TYPE(VirtIOIOMMU, VIRTIO_IOMMU)
 
 #define TYPE_VIRTIO_IOMMU_PCI "virtio-iommu-pci"
 
-#define TYPE_VIOMMU_REQUESTER "virtio-iommu-requester"
-OBJECT_DECLARE_SIMPLE_TYPE(ViommuRequester, VIOMMU_REQUESTER)
+#define TYPE_VIOMMU_SPACE "virtio-iommu-space"
+OBJECT_DECLARE_SIMPLE_TYPE(ViommuSpace, VIOMMU_SPACE)
 
 #define VIOMMU_QUEUE_SIZE 256
 
@@ -36,6 +36,8 @@ struct VirtIOIOMMU {
     uint32_t max_domains;
     ViommuRegion *resv_regions;
     uint32_t nr_resv_regions;
+    char *root_bus;
+    char **root_bus_names;      /* the same, taken apart */
 
     VirtQueue *req_vq;
     VirtQueue *event_vq;
@@ -46,31 +48,33 @@ struct VirtIOIOMMU {
 
     ViommuEngine *engine;
     uint64_t features;
-    GHashTable *requesters;     /* ViommuRequesterKey -> ViommuRequester */
     DeviceState *transport;     /* the device the user named */
     bool in_bus_reset;          /* between reset phases enter and exit */
     bool system_reset;          /* this reset is one of the whole system */
     bool reset_registered;
 };
 
-typedef struct ViommuRequesterKey {
+/*
+ * Where DMA comes from: a slot on a PCI bus, after conventional bridges took
+ * their toll.  It stays the same when buses are renumbered.
+ */
+typedef struct ViommuPlace {
     PCIBus *bus;
-    uint8_t devfn;
-} ViommuRequesterKey;
+    int devfn;
+} ViommuPlace;
 
 /*
- * An address space of its own for every requester ID that DMA can carry:
- * keyed by (bus, devfn) after conventional bridges took their toll, which
- * stays the same when buses are renumbered.
+ * An address space of its own for every place.  It may exist before the IOMMU
+ * that manages it is known, and bypasses until it is bound to one.
  *
  * An object of its own because flat views hold references to the owner of a
  * region until an RCU grace period has passed.
  */
-struct ViommuRequester {
+struct ViommuSpace {
     Object parent_obj;
 
-    ViommuRequesterKey key;
-    VirtIOIOMMU *s;
+    ViommuPlace place;
+    VirtIOIOMMU *s;              /* NULL: not bound */
     ViommuEndpoint *endpoint;
     IOMMUNotifierFlag listeners; /* read by any thread */
 
@@ -87,18 +91,25 @@ extern const PropertyInfo viommu_prop_region;
 
 /* viommu-space.c */
 
-extern const PCIIOMMUOps viommu_pci_ops;
-
 /* The callbacks that the engine makes; their opaque is the VirtIOIOMMU. */
 extern const ViommuCallbacks viommu_callbacks;
 
-ViommuRequester *viommu_requester_find(VirtIOIOMMU *s, PCIBus *bus,
-                                       uint8_t devfn);
+/* Not bound, so it bypasses. */
+ViommuSpace *viommu_space_new(ViommuPlace place);
 
-/* @dev is gone: drop what belongs to it and to the bus behind it. */
-void viommu_requesters_forget(VirtIOIOMMU *s, PCIDevice *dev);
-void viommu_requesters_drop_all(VirtIOIOMMU *s);
-GHashTable *viommu_requesters_new(void);
+/* From now on @s decides what DMA in @space reaches. */
+void viommu_space_bind(ViommuSpace *space, VirtIOIOMMU *s);
+
+/* The IOMMU goes away: the space bypasses for good. */
+void viommu_space_unbind(ViommuSpace *space);
+
+/*
+ * What does DMA in @space is gone, so nothing new can start there.  What other
+ * threads may still have in hand keeps the object alive until they let go of
+ * their view of memory.
+ */
+void viommu_space_drop(ViommuSpace *space);
+
 void viommu_space_register_types(void);
 
 /* viommu-pci.c */

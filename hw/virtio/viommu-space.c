@@ -5,8 +5,6 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "hw/pci/pci_bus.h"
-#include "hw/pci/pci_bridge.h"
 #include "exec/address-spaces.h"
 #include "exec/memory.h"
 #include "system/dma.h"
@@ -25,28 +23,6 @@
 
 QEMU_BUILD_BUG_ON((int)IOMMU_RO != VIOMMU_READ);
 QEMU_BUILD_BUG_ON((int)IOMMU_WO != VIOMMU_WRITE);
-
-static guint key_hash(gconstpointer v)
-{
-    const ViommuRequesterKey *key = v;
-
-    return g_direct_hash(key->bus) * 31 + key->devfn;
-}
-
-static gboolean key_equal(gconstpointer va, gconstpointer vb)
-{
-    const ViommuRequesterKey *a = va, *b = vb;
-
-    return a->bus == b->bus && a->devfn == b->devfn;
-}
-
-ViommuRequester *viommu_requester_find(VirtIOIOMMU *s, PCIBus *bus,
-                                       uint8_t devfn)
-{
-    const ViommuRequesterKey key = { .bus = bus, .devfn = devfn };
-
-    return s->requesters ? g_hash_table_lookup(s->requesters, &key) : NULL;
-}
 
 /*
  * vhost looks up only the start of a block in guest memory and trusts that the
@@ -72,17 +48,17 @@ static hwaddr clip_to_ram(hwaddr phys, hwaddr mask)
 static IOMMUTLBEntry viommu_translate(IOMMUMemoryRegion *mr, hwaddr addr,
                                       IOMMUAccessFlags flag, int iommu_idx)
 {
-    ViommuRequester *r = container_of(mr, ViommuRequester, iommu);
+    ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
     ViommuTranslation t;
     hwaddr mask;
 
-    viommu_endpoint_translate(r->endpoint, addr, flag & IOMMU_RW, &t);
+    viommu_endpoint_translate(space->endpoint, addr, flag & IOMMU_RW, &t);
     if (t.fault_queued) {
-        viommu_queue_kick(r->s);
+        viommu_queue_kick(space->s);
     }
 
     mask = MIN(t.mask, BLOCK_MASK_MAX);
-    if (t.rights && qatomic_read(&r->listeners) != IOMMU_NOTIFIER_NONE) {
+    if (t.rights && qatomic_read(&space->listeners) != IOMMU_NOTIFIER_NONE) {
         mask = clip_to_ram(t.phys, mask);
     }
     return (IOMMUTLBEntry) {
@@ -98,10 +74,10 @@ static int viommu_notify_flag_changed(IOMMUMemoryRegion *mr,
                                       IOMMUNotifierFlag old,
                                       IOMMUNotifierFlag new, Error **errp)
 {
-    ViommuRequester *r = container_of(mr, ViommuRequester, iommu);
+    ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
 
-    qatomic_set(&r->listeners, new);
-    viommu_endpoint_set_listeners(r->endpoint, new & IOMMU_NOTIFIER_MAP,
+    qatomic_set(&space->listeners, new);
+    viommu_endpoint_set_listeners(space->endpoint, new & IOMMU_NOTIFIER_MAP,
                                   new & (IOMMU_NOTIFIER_UNMAP |
                                          IOMMU_NOTIFIER_DEVIOTLB_UNMAP));
     return 0;
@@ -111,7 +87,7 @@ static int viommu_notify_flag_changed(IOMMUMemoryRegion *mr,
  * Notifications carry power-of-two blocks that are aligned at the IOVA.  @n is
  * the one listener to tell, or NULL for all.
  */
-static void notify_range(ViommuRequester *r, IOMMUNotifier *n,
+static void notify_range(ViommuSpace *space, IOMMUNotifier *n,
                          IOMMUNotifierFlag type, hwaddr iova, hwaddr last,
                          hwaddr phys, IOMMUAccessFlags perm)
 {
@@ -130,7 +106,7 @@ static void notify_range(ViommuRequester *r, IOMMUNotifier *n,
         if (n) {
             memory_region_notify_iommu_one(n, &event);
         } else {
-            memory_region_notify_iommu(&r->iommu, 0, event);
+            memory_region_notify_iommu(&space->iommu, 0, event);
         }
         if (last - iova <= mask) {
             break;
@@ -143,7 +119,7 @@ static void notify_range(ViommuRequester *r, IOMMUNotifier *n,
 }
 
 typedef struct ReplayArgs {
-    ViommuRequester *r;
+    ViommuSpace *space;
     IOMMUNotifier *n;
 } ReplayArgs;
 
@@ -153,20 +129,26 @@ static void replay_mapping(void *ctx, uint64_t iova, uint64_t last,
     ReplayArgs *args = ctx;
 
     if (rights) {
-        notify_range(args->r, args->n, IOMMU_NOTIFIER_MAP, iova, last, phys,
+        notify_range(args->space, args->n, IOMMU_NOTIFIER_MAP, iova, last, phys,
                      rights);
     }
 }
 
 static void viommu_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
 {
-    ViommuRequester *r = container_of(mr, ViommuRequester, iommu);
-    ReplayArgs args = { .r = r, .n = n };
+    ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
+    ReplayArgs args = { .space = space, .n = n };
 
-    viommu_endpoint_for_each_mapping(r->endpoint, replay_mapping, &args);
+    viommu_endpoint_for_each_mapping(space->endpoint, replay_mapping, &args);
 }
 
 /* -- what the engine asks for -- */
+
+static void set_translating(ViommuSpace *space, bool translating)
+{
+    memory_region_set_enabled(&space->bypass, !translating);
+    memory_region_set_enabled(MEMORY_REGION(&space->iommu), translating);
+}
 
 static bool callback_resolve(void *opaque, uint32_t id, ViommuIdentity *out)
 {
@@ -175,9 +157,9 @@ static bool callback_resolve(void *opaque, uint32_t id, ViommuIdentity *out)
 
 static bool callback_endpoint_id(void *opaque, void *endpoint, uint32_t *id)
 {
-    ViommuRequester *r = endpoint;
+    ViommuSpace *space = endpoint;
 
-    *id = PCI_BUILD_BDF(pci_bus_num(r->key.bus), r->key.devfn);
+    *id = viommu_platform_endpoint_id(space);
     return true;
 }
 
@@ -194,12 +176,10 @@ static void callback_commit_switch(void *opaque)
 static void callback_set_translating(void *opaque, void *endpoint,
                                      bool translating)
 {
-    ViommuRequester *r = endpoint;
+    ViommuSpace *space = endpoint;
 
-    trace_viommu_switch(pci_bus_num(r->key.bus), PCI_SLOT(r->key.devfn),
-                        PCI_FUNC(r->key.devfn), translating);
-    memory_region_set_enabled(&r->bypass, !translating);
-    memory_region_set_enabled(MEMORY_REGION(&r->iommu), translating);
+    trace_viommu_switch(viommu_platform_endpoint_id(space), translating);
+    set_translating(space, translating);
 }
 
 static void callback_notify_map(void *opaque, void *endpoint, uint64_t iova,
@@ -217,11 +197,11 @@ static void callback_notify_unmap(void *opaque, void *endpoint, uint64_t iova,
     static const IOMMUNotifierFlag types[] = {
         IOMMU_NOTIFIER_UNMAP, IOMMU_NOTIFIER_DEVIOTLB_UNMAP,
     };
-    ViommuRequester *r = endpoint;
+    ViommuSpace *space = endpoint;
 
     for (int i = 0; i < ARRAY_SIZE(types); i++) {
-        if (r->listeners & types[i]) {
-            notify_range(r, NULL, types[i], iova, last, 0, IOMMU_NONE);
+        if (space->listeners & types[i]) {
+            notify_range(space, NULL, types[i], iova, last, 0, IOMMU_NONE);
         }
     }
 }
@@ -239,138 +219,74 @@ const ViommuCallbacks viommu_callbacks = {
 
 /* -- birth and death of an address space -- */
 
-static ViommuRequester *requester_new(VirtIOIOMMU *s, PCIBus *bus, int devfn)
+ViommuSpace *viommu_space_new(ViommuPlace place)
 {
-    ViommuRequester *r = VIOMMU_REQUESTER(object_new(TYPE_VIOMMU_REQUESTER));
-    bool translating;
+    ViommuSpace *space = VIOMMU_SPACE(object_new(TYPE_VIOMMU_SPACE));
 
-    r->s = s;
-    object_ref(OBJECT(s));
-    r->key.bus = bus;
-    r->key.devfn = devfn;
-    r->endpoint = viommu_endpoint_new(s->engine, r, NULL, 0);
-    if (!r->endpoint) {
-        /* A machine is being set up or a function plugged; out of memory. */
-        g_error("virtio-iommu: out of memory for an endpoint");
-    }
-    translating = viommu_endpoint_translating(r->endpoint);
-
-    memory_region_init(&r->root, OBJECT(r), "virtio-iommu-root", UINT64_MAX);
-    address_space_init(&r->as, &r->root, "virtio-iommu");
+    space->place = place;
+    memory_region_init(&space->root, OBJECT(space), "virtio-iommu-root",
+                       UINT64_MAX);
+    address_space_init(&space->as, &space->root, "virtio-iommu");
     /*
      * While a function bypasses, its view is nothing but an alias of system
      * memory: the memory core then lets all such functions share one view.
      */
-    memory_region_init_alias(&r->bypass, OBJECT(r), "virtio-iommu-bypass",
-                             get_system_memory(), 0,
+    memory_region_init_alias(&space->bypass, OBJECT(space),
+                             "virtio-iommu-bypass", get_system_memory(), 0,
                              memory_region_size(get_system_memory()));
-    memory_region_init_iommu(&r->iommu, sizeof(r->iommu),
-                             TYPE_VIOMMU_MEMORY_REGION, OBJECT(r),
+    memory_region_init_iommu(&space->iommu, sizeof(space->iommu),
+                             TYPE_VIOMMU_MEMORY_REGION, OBJECT(space),
                              "virtio-iommu-translate", UINT64_MAX);
-    memory_region_set_enabled(&r->bypass, !translating);
-    memory_region_set_enabled(MEMORY_REGION(&r->iommu), translating);
+    memory_region_set_enabled(MEMORY_REGION(&space->iommu), false);
     memory_region_transaction_begin();
-    memory_region_add_subregion_overlap(&r->root, 0, MEMORY_REGION(&r->iommu),
-                                        0);
-    memory_region_add_subregion_overlap(&r->root, 0, &r->bypass, 0);
+    memory_region_add_subregion_overlap(&space->root, 0,
+                                        MEMORY_REGION(&space->iommu), 0);
+    memory_region_add_subregion_overlap(&space->root, 0, &space->bypass, 0);
     memory_region_transaction_commit();
-
-    g_hash_table_insert(s->requesters, &r->key, r);
-    return r;
+    return space;
 }
 
-/*
- * The function is gone, so nothing new can start in its address space.  What
- * other threads may still have in hand keeps the object alive until they let
- * go of their view of memory.
- */
-static void requester_drop(gpointer data)
+void viommu_space_bind(ViommuSpace *space, VirtIOIOMMU *s)
 {
-    ViommuRequester *r = data;
+    space->endpoint = viommu_endpoint_new(s->engine, space, NULL, 0);
+    if (!space->endpoint) {
+        g_error("virtio-iommu: out of memory for an endpoint");
+    }
+    space->s = s;
+    object_ref(OBJECT(s));
 
-    viommu_endpoint_retire(r->endpoint);
-    address_space_destroy(&r->as);
-    memory_region_del_subregion(&r->root, &r->bypass);
-    memory_region_del_subregion(&r->root, MEMORY_REGION(&r->iommu));
-    object_unref(OBJECT(r));
+    memory_region_transaction_begin();
+    set_translating(space, viommu_endpoint_translating(space->endpoint));
+    memory_region_transaction_commit();
 }
 
-static void requester_finalize(Object *obj)
+void viommu_space_unbind(ViommuSpace *space)
 {
-    ViommuRequester *r = VIOMMU_REQUESTER(obj);
-
-    if (r->endpoint) {
-        viommu_endpoint_free(r->endpoint);
-    }
-    if (r->s) {
-        object_unref(OBJECT(r->s));
-    }
+    viommu_endpoint_retire(space->endpoint);
+    memory_region_transaction_begin();
+    set_translating(space, false);
+    memory_region_transaction_commit();
 }
 
-static AddressSpace *viommu_get_address_space(PCIBus *bus, void *opaque,
-                                              int devfn)
+void viommu_space_drop(ViommuSpace *space)
 {
-    VirtIOIOMMU *s = opaque;
-    ViommuRequester *r;
-
-    /* W9: an IOMMU's own rings are never translated, by itself or another. */
-    if (viommu_platform_is_iommu(bus, devfn)) {
-        return &address_space_memory;
+    if (space->endpoint) {
+        viommu_endpoint_retire(space->endpoint);
     }
-    r = viommu_requester_find(s, bus, devfn);
-    if (!r) {
-        r = requester_new(s, bus, devfn);
-    }
-    return &r->as;
+    address_space_destroy(&space->as);
+    memory_region_del_subregion(&space->root, &space->bypass);
+    memory_region_del_subregion(&space->root, MEMORY_REGION(&space->iommu));
+    object_unref(OBJECT(space));
 }
 
-static bool viommu_set_iommu_device(PCIBus *bus, void *opaque, int devfn,
-                                    HostIOMMUDevice *hiod, Error **errp)
+static void space_finalize(Object *obj)
 {
-    error_setg(errp, "virtio-iommu does not support assigned host devices; "
-               "put the device on a root bus that bypasses the IOMMU");
-    return false;
-}
+    ViommuSpace *space = VIOMMU_SPACE(obj);
 
-const PCIIOMMUOps viommu_pci_ops = {
-    .get_address_space = viommu_get_address_space,
-    .set_iommu_device = viommu_set_iommu_device,
-};
-
-void viommu_requesters_forget(VirtIOIOMMU *s, PCIDevice *dev)
-{
-    PCIBus *own_bus = pci_get_bus(dev);
-    PCIBus *behind = IS_PCI_BRIDGE(dev) ? pci_bridge_get_sec_bus(PCI_BRIDGE(dev))
-                                        : NULL;
-    GHashTableIter iter;
-    gpointer value;
-
-    if (!s->requesters) {
-        return;
+    if (space->endpoint) {
+        viommu_endpoint_free(space->endpoint);
+        object_unref(OBJECT(space->s));
     }
-    g_hash_table_iter_init(&iter, s->requesters);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        ViommuRequester *r = value;
-
-        /*
-         * An ID that stands for all functions on a bus lives as long as the
-         * bus; any other one as long as its function.
-         */
-        bool own = r->key.bus == own_bus && r->key.devfn == dev->devfn &&
-                   viommu_platform_aliases(dev, own_bus, dev->devfn) &&
-                   (pci_bus_is_express(own_bus) || pci_bus_is_root(own_bus));
-
-        if (own || (behind && r->key.bus == behind)) {
-            g_hash_table_iter_remove(&iter);
-        } else {
-            viommu_endpoint_forget_member(r->endpoint, (uintptr_t)dev);
-        }
-    }
-}
-
-void viommu_requesters_drop_all(VirtIOIOMMU *s)
-{
-    g_clear_pointer(&s->requesters, g_hash_table_destroy);
 }
 
 static void viommu_memory_region_class_init(ObjectClass *klass, void *data)
@@ -382,17 +298,12 @@ static void viommu_memory_region_class_init(ObjectClass *klass, void *data)
     imrc->notify_flag_changed = viommu_notify_flag_changed;
 }
 
-GHashTable *viommu_requesters_new(void)
-{
-    return g_hash_table_new_full(key_hash, key_equal, NULL, requester_drop);
-}
-
 static const TypeInfo viommu_space_types[] = {
     {
-        .name = TYPE_VIOMMU_REQUESTER,
+        .name = TYPE_VIOMMU_SPACE,
         .parent = TYPE_OBJECT,
-        .instance_size = sizeof(ViommuRequester),
-        .instance_finalize = requester_finalize,
+        .instance_size = sizeof(ViommuSpace),
+        .instance_finalize = space_finalize,
     }, {
         .name = TYPE_VIOMMU_MEMORY_REGION,
         .parent = TYPE_IOMMU_MEMORY_REGION,

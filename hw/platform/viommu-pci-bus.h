@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * PCI as the IOMMUs see it: under which requester ID a function does DMA, who
+ * has an ID at this moment, and which functions are gone or switched off.
+ * Under the big QEMU lock.
+ */
+#ifndef VIOMMU_PCI_BUS_H
+#define VIOMMU_PCI_BUS_H
+
+#include "hw/virtio/viommu-device.h"
+
+/*
+ * The place under which DMA of @dev reaches the root bus.  A PCIe-to-PCI bridge
+ * takes ownership of the requests from behind it with devfn 0 on its secondary
+ * bus; any other bridge to conventional PCI with its own ID.
+ */
+ViommuPlace viommu_pci_dma_place(PCIDevice *dev);
+
+/*
+ * Who has requester ID @bdf now, on any of @root_buses: the place under which
+ * it does DMA, and the function; @dev is NULL if the ID belongs to no function
+ * but is one under which functions do DMA.  False if it is nobody's.
+ */
+bool viommu_pci_find(GPtrArray *root_buses, uint16_t bdf, ViommuPlace *place,
+                     PCIDevice **dev);
+
+/* Visits every function on @root_buses that exists but is switched off. */
+void viommu_pci_for_each_switched_off(GPtrArray *root_buses,
+                                      void (*visit)(PCIDevice *dev));
+
+/*
+ * True if nothing can do DMA from @place any more now that @dev is gone: it was
+ * its own place, or @dev is the bridge to the bus of that place.
+ */
+bool viommu_pci_place_gone(const ViommuPlace *place, PCIDevice *dev);
+
+#endif
