@@ -371,8 +371,8 @@ std::string Engine::load(ViommuGet get, void *ctx)
     try {
         staged_ = std::make_unique<stream::Staged>(stream::read(get, ctx, settings_));
         return {};
-    } catch (const stream::Malformed &malformed) {
-        return malformed.message;
+    } catch (stream::Malformed &malformed) {
+        return std::move(malformed.message);
     } catch (const std::bad_alloc &) {
         return "out of memory";
     }
@@ -426,8 +426,8 @@ std::string Engine::load_commit()
         }
         replace_all(std::move(domains), attachments, staged->bypass);
         return error;
-    } catch (const stream::Malformed &malformed) {
-        error = malformed.message;
+    } catch (stream::Malformed &malformed) {
+        error = std::move(malformed.message); // must not throw before the reset
     } catch (const std::bad_alloc &) {
         error = "out of memory";
     }

@@ -498,7 +498,7 @@ void Machine::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t l
                                     wide(last), wide(phys), (rights & R) ? "r" : "",
                                     (rights & W) ? "w" : ""));
     if (machine->on_map) {
-        machine->on_map(*function);
+        machine->on_map(*function, iova, last, phys, rights);
     }
 }
 
@@ -511,7 +511,7 @@ void Machine::notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t
                                                       : format("unmap %x %llx-%llx", function->id,
                                                                wide(iova), wide(last)));
     if (machine->on_unmap) {
-        machine->on_unmap(*function);
+        machine->on_unmap(*function, iova, last);
     }
 }
 

@@ -175,8 +175,9 @@ public:
 
     // Run inside the callbacks.
     std::function<void()> on_commit;
-    std::function<void(Function &)> on_unmap;
-    std::function<void(Function &)> on_map;
+    std::function<void(Function &, uint64_t first, uint64_t last)> on_unmap;
+    std::function<void(Function &, uint64_t first, uint64_t last, uint64_t phys, uint32_t rights)>
+        on_map;
 
 private:
     static bool resolve(void *opaque, uint32_t id, ViommuIdentity *out);

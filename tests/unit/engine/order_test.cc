@@ -89,7 +89,7 @@ TEST_F(Blocked, OPS_1_MapIsVisibleBeforeItIsAnnounced)
     EXPECT_EQ(machine.attach(1, 0x38), OK);
     machine.listen(nic, true, false);
     int seen = 0;
-    machine.on_map = [&](Function &function) {
+    machine.on_map = [&](Function &function, auto...) {
         EXPECT_EQ(machine.look(function, 0x1000).phys, 0x5000u);
         seen++;
     };
@@ -116,7 +116,7 @@ TEST_F(Blocked, DET_4_UnmapIsOutOfReachBeforeItIsAnnounced)
     machine.listen(nic, false, true);
     machine.listen(disk, true, true);
     int seen = 0;
-    machine.on_unmap = [&](Function &function) {
+    machine.on_unmap = [&](Function &function, auto...) {
         EXPECT_EQ(machine.look(function, 0x1000).rights, 0u);
         EXPECT_EQ(machine.look(function, 0x4fff).rights, 0u);
         EXPECT_EQ(machine.look(function, 0x8000).rights, RW);
@@ -168,7 +168,7 @@ TEST_F(Order, DET_4_DetachDropsCachesWhileTheListenersAreThere)
     machine.listen(nic, true, true);
     machine.told();
     int seen = 0;
-    machine.on_unmap = [&](Function &function) {
+    machine.on_unmap = [&](Function &function, auto...) {
         EXPECT_TRUE(function.translating);
         EXPECT_EQ(machine.look(function, 0x1000).phys, 0x1000u); // bypass by now
         seen++;
@@ -208,7 +208,7 @@ TEST_F(Order, DET_4_EnteringTranslationDropsWhatBypassLeft)
     // Listeners register as the switch is committed.
     machine.on_commit = [&] { machine.listen(nic, true, true); };
     int seen = 0;
-    machine.on_unmap = [&](Function &function) {
+    machine.on_unmap = [&](Function &function, auto...) {
         EXPECT_EQ(machine.look(function, 0x2000).rights, 0u); // no identity any more
         seen++;
     };
@@ -244,7 +244,7 @@ TEST_F(Blocked, ATT_6_ATT_7_MoveDropsTheOldAndReplaysTheNew)
     EXPECT_EQ(machine.map(2, 0x2000, 0x2fff, 0x6000), OK);
     machine.listen(nic, true, true);
     int seen = 0;
-    machine.on_unmap = [&](Function &function) {
+    machine.on_unmap = [&](Function &function, auto...) {
         EXPECT_EQ(machine.look(function, 0x1000).rights, 0u);
         EXPECT_EQ(machine.look(function, 0x2000).phys, 0x6000u);
         seen++;

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Running out of memory at every allocation there is.
+#include "machine.h"
+
+#include <cstdlib>
+#include <new>
+
+namespace
+{
+
+// Allocations that still succeed; negative: all do.
+thread_local long allocations_left = -1;
+
+void *allocate(size_t size)
+{
+    if (allocations_left == 0) {
+        throw std::bad_alloc();
+    }
+    if (allocations_left > 0) {
+        allocations_left--;
+    }
+    if (void *memory = std::malloc(size ? size : 1)) {
+        return memory;
+    }
+    throw std::bad_alloc();
+}
+
+} // namespace
+
+void *operator new(size_t size)
+{
+    return allocate(size);
+}
+void *operator new[](size_t size)
+{
+    return allocate(size);
+}
+void operator delete(void *memory) noexcept
+{
+    std::free(memory);
+}
+void operator delete[](void *memory) noexcept
+{
+    std::free(memory);
+}
+void operator delete(void *memory, size_t) noexcept
+{
+    std::free(memory);
+}
+void operator delete[](void *memory, size_t) noexcept
+{
+    std::free(memory);
+}
+
+namespace viommu::test
+{
+
+namespace
+{
+
+// Runs `step` with no, one, two, ... allocations until it yields true; checks
+// after each failure.  Returns how often it failed.
+template <typename Step, typename Check> long starve(Step step, Check check)
+{
+    for (long enough = 0;; enough++) {
+        allocations_left = enough;
+        const bool done = step();
+        allocations_left = -1;
+        if (done) {
+            return enough;
+        }
+        check();
+        if (::testing::Test::HasFailure() || enough > 10000) {
+            ADD_FAILURE() << "with " << enough << " allocations";
+            return enough;
+        }
+    }
+}
+
+// Sends without allocating anything itself.
+int send_starved(Machine &machine, const Request &request)
+{
+    static uint8_t out[kProbeSize + 4];
+    ViommuRequest wire{request.in.data(), request.in.size(), out, request.writable, 0};
+    viommu_engine_handle(machine.engine(), &wire, 1);
+    return wire.used == 0 ? UNWRITTEN : out[wire.used - 4];
+}
+
+TEST(Memory, W11_MapAnswersNomemAndChangesNothing)
+{
+    Machine machine;
+    Function &nic = machine.add(0x30);
+    EXPECT_EQ(machine.attach(1, 0x30), OK);
+    const Request request = Request::map(1, 0x1000, 0x1fff, 0x5000, RW);
+    int status = 0;
+    const long failures = starve(
+        [&] {
+            status = send_starved(machine, request);
+            return status == OK;
+        },
+        [&] {
+            EXPECT_EQ(status, NOMEM);
+            EXPECT_EQ(machine.stats().mappings, 0u);
+            EXPECT_EQ(machine.look(nic, 0x1000).rights, 0u);
+        });
+    EXPECT_GT(failures, 0);
+    EXPECT_EQ(machine.look(nic, 0x1000).phys, 0x5000u);
+    EXPECT_EQ(machine.stats().mappings, 1u);
+}
+
+TEST(Memory, W11_W6_AttachAnswersNomemAndChangesNothing)
+{
+    Machine machine(Config().bypass(true));
+    Function &nic = machine.add(0x30);
+    machine.add(0x38);
+    EXPECT_EQ(machine.attach(1, 0x30), OK);
+    EXPECT_EQ(machine.map(1, 0x1000, 0x1fff, 0x5000), OK);
+    machine.told();
+    const Request request = Request::attach(2, 0x30);
+    int status = 0;
+    const long failures = starve(
+        [&] {
+            // From one translated domain to another: no callback, and with it no
+            // journal that would allocate.
+            status = send_starved(machine, request);
+            return status == OK;
+        },
+        [&] {
+            EXPECT_EQ(status, NOMEM);
+            EXPECT_EQ(machine.stats().domains, 1u);
+            EXPECT_EQ(machine.look(nic, 0x1000).phys, 0x5000u);
+            EXPECT_EQ(machine.look(nic, 0x2000).rights, 0u);
+            EXPECT_EQ(machine.told(), Told{});
+        });
+    EXPECT_GT(failures, 0);
+    EXPECT_EQ(machine.look(nic, 0x1000).rights, 0u);
+    EXPECT_EQ(machine.detach(2, 0x30), OK);
+}
+
+TEST(Memory, W11_JoiningADomainAnswersNomemToo)
+{
+    Machine machine;
+    std::vector<Request> requests;
+    machine.add(0x100);
+    EXPECT_EQ(machine.attach(1, 0x100), OK);
+    for (uint32_t id = 0x108; id < 0x200; id += 8) {
+        machine.add(id);
+        requests.push_back(Request::attach(1, id));
+    }
+    long failures = 0;
+    for (const Request &request : requests) {
+        int status = 0;
+        failures += starve(
+            [&] {
+                status = send_starved(machine, request);
+                return status == OK;
+            },
+            [&] { EXPECT_EQ(status, NOMEM); });
+    }
+    EXPECT_GT(failures, 0);
+    EXPECT_EQ(machine.map(1, 0x1000, 0x1fff, 0x5000), OK);
+}
+
+TEST(Memory, W11_MembersToo)
+{
+    Machine machine;
+    Function &bridge = machine.add(0x200);
+    EXPECT_EQ(machine.attach(1, 0x200), OK);
+    std::vector<Request> requests;
+    for (uint32_t id = 0x201; id < 0x240; id++) {
+        machine.add_behind(bridge, id);
+        requests.push_back(Request::attach(1, id));
+    }
+    long failures = 0;
+    for (const Request &request : requests) {
+        int status = 0;
+        failures += starve(
+            [&] {
+                status = send_starved(machine, request);
+                return status == OK;
+            },
+            [&] { EXPECT_EQ(status, NOMEM); });
+    }
+    EXPECT_GT(failures, 0);
+    for (uint32_t id = 0x200; id < 0x240; id++) {
+        EXPECT_EQ(machine.detach(1, id), OK);
+    }
+    EXPECT_EQ(machine.stats().domains, 0u);
+}
+
+TEST(Memory, W11_WhatTakesAwayNeedsNone)
+{
+    Machine machine;
+    Function &nic = machine.add(0x30);
+    EXPECT_EQ(machine.attach(1, 0x30), OK);
+    for (uint64_t page = 0; page < 200; page++) {
+        EXPECT_EQ(machine.map(1, page << 12, (page << 12) + 0xfff, 0x5000), OK);
+    }
+    const Request unmap = Request::unmap(1, 0, 0xfffff);
+    const Request detach = Request::detach(1, 0x30);
+    const Request probe = Request::probe(0x30);
+    allocations_left = 0;
+    ViommuTranslation translation;
+    viommu_endpoint_translate(nic.endpoint, MAX, RW, &translation);
+    const int unmapped = send_starved(machine, unmap);
+    const int probed = send_starved(machine, probe);
+    const int detached = send_starved(machine, detach);
+    viommu_engine_device_reset(machine.engine());
+    viommu_endpoint_retire(nic.endpoint);
+    allocations_left = -1;
+    nic.retired = true;
+    EXPECT_EQ(unmapped, OK);
+    EXPECT_EQ(probed, OK);
+    EXPECT_EQ(detached, OK);
+    EXPECT_TRUE(translation.fault_queued);
+}
+
+TEST(Memory, W11_EndpointAndEngineAreNull)
+{
+    Machine machine;
+    const ViommuRegion region{0x1000, 0x1fff, VIOMMU_RESV_RESERVED};
+    ViommuEndpoint *endpoint = nullptr;
+    EXPECT_GT(starve(
+                  [&] {
+                      endpoint = viommu_endpoint_new(machine.engine(), nullptr, &region, 1);
+                      return endpoint != nullptr;
+                  },
+                  [] {}),
+              0);
+    viommu_endpoint_retire(endpoint);
+    viommu_endpoint_free(endpoint);
+
+    Config config;
+    config.regions = &region;
+    config.region_count = 1;
+    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION,
+                                    [](void *, uint32_t, ViommuIdentity *) { return false; },
+                                    [](void *, void *, uint32_t *) { return false; },
+                                    [](void *) {},
+                                    [](void *) {},
+                                    [](void *, void *, bool) {},
+                                    [](void *, void *, uint64_t, uint64_t, uint64_t, uint32_t) {},
+                                    [](void *, void *, uint64_t, uint64_t) {}};
+    ViommuEngine *engine = nullptr;
+    char error[64] = "";
+    EXPECT_GT(starve(
+                  [&] {
+                      engine =
+                          viommu_engine_new(&config, &callbacks, nullptr, error, sizeof(error));
+                      return engine != nullptr;
+                  },
+                  [&] { EXPECT_STRNE(error, ""); }),
+              0);
+    viommu_engine_free(engine);
+}
+
+TEST(Memory, W11_LoadAndCommitFailCleanly)
+{
+    Machine source;
+    for (uint32_t id = 0x100; id < 0x140; id += 8) {
+        source.add(id);
+        EXPECT_EQ(source.attach(id / 16, id), OK);
+        EXPECT_EQ(source.map(id / 16, id * 0x1000, id * 0x1000 + 0xfff, 0x5000), OK);
+    }
+    const std::vector<uint8_t> bytes = source.save();
+
+    Machine machine;
+    for (uint32_t id = 0x100; id < 0x140; id += 8) {
+        machine.add(id);
+    }
+    struct Source {
+        const std::vector<uint8_t> &bytes;
+        size_t at;
+    };
+    const auto get = [](void *ctx, uint8_t *data, size_t size) {
+        auto *const from = static_cast<Source *>(ctx);
+        if (from->bytes.size() - from->at < size) {
+            return false;
+        }
+        for (size_t i = 0; i < size; i++) {
+            data[i] = from->bytes[from->at++];
+        }
+        return true;
+    };
+    char error[64] = "";
+    const auto load = [&] {
+        Source from{bytes, 0};
+        return viommu_engine_load(machine.engine(), get, &from, error, sizeof(error));
+    };
+    EXPECT_GT(starve(load, [&] { EXPECT_STREQ(error, "out of memory"); }), 0);
+
+    EXPECT_GT(
+        starve([&] { return viommu_engine_load_commit(machine.engine(), error, sizeof(error)); },
+               [&] {
+                   EXPECT_STREQ(error, "out of memory");
+                   EXPECT_EQ(machine.stats().domains, 0u);
+                   EXPECT_TRUE(load());
+               }),
+        0);
+    EXPECT_EQ(machine.save(), bytes);
+}
+
+} // namespace
+
+} // namespace viommu::test

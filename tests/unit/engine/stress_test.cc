@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// DMA in several threads while the driver changes everything under it.
+#include "machine.h"
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <random>
+#include <thread>
+
+namespace viommu::test
+{
+
+namespace
+{
+
+constexpr uint64_t kPage = 0x1000;
+constexpr uint64_t kPages = 64;
+constexpr uint32_t kDomains = 3;
+constexpr auto kDuration = std::chrono::milliseconds(1500);
+
+// Where page `page` may lead in domain `domain`: the domain is legible.
+uint64_t target(uint32_t domain, uint64_t page)
+{
+    return (uint64_t{domain} << 40) | (page * kPage);
+}
+
+bool writable(uint64_t page)
+{
+    return page % 2 == 0;
+}
+
+// What a translation may say at any moment of the session.
+bool legal(const ViommuTranslation &translation, uint64_t iova, bool may_bypass)
+{
+    if (translation.rights == 0) {
+        return translation.mask == 0 && translation.phys == 0;
+    }
+    if (translation.mask == MAX) {
+        return may_bypass && translation.phys == iova && translation.rights == RW;
+    }
+    const uint64_t domain = translation.phys >> 40;
+    const uint64_t page = iova / kPage;
+    return domain >= 1 && domain <= kDomains &&
+           translation.phys == target(static_cast<uint32_t>(domain), page) + iova % kPage &&
+           translation.mask == kPage - 1 && translation.rights == (writable(page) ? RW : R);
+}
+
+TEST(Stress, W20_W22_EveryTranslationIsOneConsistentAnswer)
+{
+    Machine machine(Config().bypass(true));
+    std::array<Function *, 4> functions{};
+    for (uint32_t i = 0; i < functions.size(); i++) {
+        functions[i] = &machine.add(0x30 + 8 * i);
+    }
+    // Never touched while the session runs: must always answer.
+    Function &anchor = machine.add(0x100);
+    ASSERT_EQ(machine.attach(50, 0x100), OK);
+    ASSERT_EQ(machine.map(50, 0x7000, 0x7fff, 0x123000), OK);
+    // Retired half way: faults from then on.
+    Function &leaver = machine.add(0x108);
+
+    std::atomic<bool> stop{false};
+    std::atomic<bool> gone{false};
+    std::atomic<uint64_t> accesses{0};
+    std::atomic<uint64_t> wrong{0};
+
+    const auto dma = [&](unsigned seed) {
+        std::mt19937 random(seed);
+        uint64_t done = 0;
+        uint64_t bad = 0;
+        ViommuTranslation translation;
+        while (!stop.load(std::memory_order_relaxed)) {
+            Function &function = *functions[random() % functions.size()];
+            const uint64_t page = random() % kPages;
+            const uint64_t iova = page * kPage + random() % kPage;
+            const uint32_t access = random() % 4;
+            viommu_endpoint_translate(function.endpoint, iova, access, &translation);
+            bad += !legal(translation, iova, true);
+            if (translation.rights != 0) {
+                bad += (access & ~translation.rights) != 0;
+            }
+
+            viommu_endpoint_translate(anchor.endpoint, 0x7abc, RW, &translation);
+            bad += translation.rights != RW || translation.phys != 0x123abc;
+            viommu_endpoint_translate(anchor.endpoint, 0x8000, R, &translation);
+            bad += translation.rights != 0;
+
+            const bool was_gone = gone.load(std::memory_order_acquire);
+            viommu_endpoint_translate(leaver.endpoint, 0x1000, R, &translation);
+            bad += was_gone && translation.rights != 0;
+            done++;
+        }
+        accesses += done;
+        wrong += bad;
+    };
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < 3; i++) {
+        threads.emplace_back(dma, i + 1);
+    }
+
+    std::mt19937 random(99);
+    const auto pick = [&random](uint64_t n) { return random() % n; };
+    const auto start = std::chrono::steady_clock::now();
+    uint64_t steps = 0;
+    for (;; steps++) {
+        const auto elapsed = std::chrono::steady_clock::now() - start;
+        if (elapsed > kDuration) {
+            break;
+        }
+        if (elapsed > kDuration / 2 && !gone) {
+            machine.retire(leaver);
+            gone.store(true, std::memory_order_release);
+        }
+        const auto domain = static_cast<uint32_t>(1 + pick(kDomains));
+        const uint32_t id = functions[pick(functions.size())]->id;
+        const uint64_t page = pick(kPages);
+        const uint64_t choice = pick(100);
+        if (choice < 10) {
+            machine.attach(domain, id, pick(8) == 0 ? BYPASS : 0);
+        } else if (choice < 15) {
+            machine.detach(domain, id);
+        } else if (choice < 70) {
+            machine.map(domain, page * kPage, page * kPage + kPage - 1, target(domain, page),
+                        writable(page) ? RW : R);
+        } else if (choice < 95) {
+            const uint64_t last = std::min(kPages - 1, page + pick(8));
+            machine.unmap(domain, page * kPage, last * kPage + kPage - 1);
+        } else if (choice < 97) {
+            viommu_engine_write_bypass(machine.engine(), static_cast<uint8_t>(pick(2)));
+        } else if (choice < 99) {
+            machine.pop();
+        } else {
+            for (Function *function : functions) {
+                for (uint32_t i = 1; i <= kDomains; i++) {
+                    machine.detach(i, function->id);
+                }
+            }
+        }
+        machine.told();
+    }
+    stop = true;
+    for (std::thread &thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(wrong, 0u);
+    EXPECT_GT(accesses, 0u);
+    EXPECT_GT(steps, 0u);
+}
+
+TEST(Stress, W5_ResetUnderDma)
+{
+    Machine machine(Config().bypass(false));
+    Function &nic = machine.add(0x30);
+    std::atomic<bool> stop{false};
+    std::atomic<uint64_t> wrong{0};
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < 2; i++) {
+        threads.emplace_back([&] {
+            uint64_t bad = 0;
+            ViommuTranslation translation;
+            for (uint64_t iova = 0; !stop.load(std::memory_order_relaxed); iova += 0x777) {
+                const uint64_t at = iova % (kPages * kPage);
+                viommu_endpoint_translate(nic.endpoint, at, R, &translation);
+                bad += !legal(translation, at, false);
+            }
+            wrong += bad;
+        });
+    }
+    const auto start = std::chrono::steady_clock::now();
+    uint64_t rounds = 0;
+    for (; std::chrono::steady_clock::now() - start < kDuration / 2; rounds++) {
+        const auto domain = static_cast<uint32_t>(1 + rounds % kDomains);
+        EXPECT_EQ(machine.attach(domain, 0x30), OK);
+        for (uint64_t page = 0; page < kPages; page++) {
+            EXPECT_EQ(machine.map(domain, page * kPage, page * kPage + kPage - 1,
+                                  target(domain, page), writable(page) ? RW : R),
+                      OK);
+        }
+        if (rounds % 2) {
+            viommu_engine_device_reset(machine.engine());
+        } else {
+            viommu_engine_system_reset(machine.engine());
+        }
+        EXPECT_EQ(machine.look(nic, 0).rights, 0u);
+        machine.drive();
+    }
+    stop = true;
+    for (std::thread &thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(wrong, 0u);
+    EXPECT_GT(rounds, 0u);
+}
+
+TEST(Stress, W22_AWaitingWriterGetsItsTurn)
+{
+    Machine machine;
+    Function &nic = machine.add(0x30);
+    ASSERT_EQ(machine.attach(1, 0x30), OK);
+    ASSERT_EQ(machine.map(1, 0x1000, 0x1fff, 0x5000), OK);
+    std::atomic<bool> stop{false};
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < 4; i++) {
+        threads.emplace_back([&] {
+            ViommuTranslation translation;
+            while (!stop.load(std::memory_order_relaxed)) {
+                viommu_endpoint_translate(nic.endpoint, 0x1000, R, &translation);
+            }
+        });
+    }
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < 200; i++) {
+        EXPECT_EQ(machine.map(1, 0x8000, 0x8fff, 0x5000), OK);
+        EXPECT_EQ(machine.unmap(1, 0x8000, 0x8fff), OK);
+    }
+    const auto elapsed = std::chrono::steady_clock::now() - start;
+    stop = true;
+    for (std::thread &thread : threads) {
+        thread.join();
+    }
+    EXPECT_LT(elapsed, std::chrono::seconds(10));
+}
+
+TEST(Stress, W21_FaultsOfManyThreadsAreAllAccountedFor)
+{
+    Machine machine;
+    std::vector<Function *> functions;
+    for (uint32_t i = 0; i < 4; i++) {
+        functions.push_back(&machine.add(0x30 + 8 * i));
+    }
+    constexpr uint64_t kEach = 20000;
+    std::atomic<uint64_t> running{functions.size()};
+    std::atomic<uint64_t> queued{0};
+    std::vector<std::thread> threads;
+    for (Function *function : functions) {
+        threads.emplace_back([&, function] {
+            uint64_t mine = 0;
+            ViommuTranslation translation;
+            for (uint64_t i = 0; i < kEach; i++) {
+                viommu_endpoint_translate(function->endpoint, (i % 40) * kPage, R, &translation);
+                mine += translation.fault_queued;
+            }
+            queued += mine;
+            running--;
+        });
+    }
+    uint64_t popped = 0;
+    while (running != 0 || viommu_engine_fault_pending(machine.engine())) {
+        popped += machine.pop().has_value();
+    }
+    for (std::thread &thread : threads) {
+        thread.join();
+    }
+    const ViommuStats stats = machine.stats();
+    EXPECT_EQ(stats.faults, kEach * functions.size());
+    EXPECT_EQ(popped, queued);
+    EXPECT_EQ(popped + stats.faults_coalesced + stats.faults_dropped, stats.faults);
+}
+
+} // namespace
+
+} // namespace viommu::test
