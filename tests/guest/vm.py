@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One guest: QEMU under a hard time limit, its console, its agent and its QMP monitor."""
+import ctypes
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+
+
+class GuestError(Exception):
+    """A guest did not do what a scenario asked of it."""
+
+
+def _die_with_parent():
+    """Runs in the child: no QEMU outlives its runner, however that ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Lines:
+    """Complete lines from a socket, each wait bounded by a deadline."""
+
+    def __init__(self, sock, deadline):
+        self.sock, self.deadline, self.rest = sock, deadline, b""
+
+    def wait(self, seconds=None):
+        """The next line without its end, or None when `seconds` have passed."""
+        until = self.deadline if seconds is None else min(self.deadline,
+                                                          time.monotonic() + seconds)
+        while b"\n" not in self.rest:
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([self.sock], [], [], left)[0]:
+                if time.monotonic() >= self.deadline:
+                    raise GuestError("the time limit has passed")
+                return None
+            try:
+                data = self.sock.recv(65536)
+            except ConnectionError:
+                data = b""
+            if not data:
+                raise GuestError("QEMU closed the connection")
+            self.rest += data
+        line, self.rest = self.rest.split(b"\n", 1)
+        return line.decode(errors="replace").strip("\r")
+
+
+class Qmp:
+    def __init__(self, sock, deadline):
+        self.sock, self.lines, self.events = sock, Lines(sock, deadline), []
+        self._receive()  # the greeting
+        self.call("qmp_capabilities")
+
+    def _receive(self):
+        line = self.lines.wait()
+        if line is None:
+            raise GuestError("QEMU's monitor does not answer")
+        return json.loads(line)
+
+    def call(self, command, **arguments):
+        message = {"execute": command}
+        if arguments:
+            message["arguments"] = {k.replace("_", "-"): v for k, v in arguments.items()}
+        self.sock.sendall(json.dumps(message).encode() + b"\n")
+        while True:
+            reply = self._receive()
+            if "event" in reply:
+                self.events.append(reply)
+            elif "error" in reply:
+                raise GuestError(f"QMP {command}: {reply['error']['desc']}")
+            else:
+                return reply["return"]
+
+    def wait_event(self, name, seconds, **wanted):
+        until = time.monotonic() + seconds
+        while True:
+            for event in self.events:
+                if event["event"] == name and wanted.items() <= event.get("data", {}).items():
+                    self.events.remove(event)
+                    return event
+            left = until - time.monotonic()
+            line = self.lines.wait(left) if left > 0 else None
+            if line is None:
+                raise GuestError(f"no {name} event after {seconds} s")
+            reply = json.loads(line)
+            if "event" in reply:
+                self.events.append(reply)
+
+
+class NetPeer(threading.Thread):
+    """The other end of a guest's network: answers frame i with a random frame i of its own.
+
+    QEMU's stream network back end puts each frame's length before it.
+    """
+    ETHERTYPE = b"\x88\xb5"
+    HEADER, PAYLOAD = 22, 1400
+
+    def __init__(self, sock):
+        super().__init__(daemon=True)
+        self.sock, self.received, self.sent = sock, {}, {}
+        self.start()
+
+    def _exactly(self, n):
+        data = b""
+        while len(data) < n:
+            part = self.sock.recv(n - len(data))
+            if not part:
+                raise EOFError
+            data += part
+        return data
+
+    def run(self):
+        try:
+            while True:
+                frame = self._exactly(int.from_bytes(self._exactly(4), "big"))
+                if frame[12:14] == self.ETHERTYPE and len(frame) == self.HEADER + self.PAYLOAD:
+                    self._answer(frame)
+        except (EOFError, OSError):
+            pass
+
+    def _answer(self, frame):
+        index = int.from_bytes(frame[14:18], "big")
+        payload = frame[self.HEADER:]
+        if self.received.setdefault(index, payload) != payload:
+            self.received[index] = b"sent twice with different contents"
+        mine = self.sent.setdefault(index, os.urandom(self.PAYLOAD))
+        reply = (frame[6:12] + b"\x02\x00\x00\x00\x00\x01" + self.ETHERTYPE + frame[14:22] + mine)
+        self.sock.sendall(len(reply).to_bytes(4, "big") + reply)
+
+    @staticmethod
+    def joined(frames):
+        return b"".join(frames[i] for i in sorted(frames))
+
+
+class Pending:
+    """A command the agent is working on."""
+
+    def __init__(self, guest, tag, text):
+        self.guest, self.tag, self.text = guest, tag, text
+        self.data, self.error, self.done = [], None, False
+
+    def result(self):
+        """The data lines as dictionaries, once the agent says that it is done."""
+        while not self.done:
+            self.guest.agent_line()
+        if self.error is not None:
+            raise GuestError(f"guest command '{self.text}': {self.error}")
+        return self.data
+
+
+class Guest:
+    """Use as a context manager: whatever happens inside, QEMU is gone afterwards.
+
+    `kernel_args` is appended to the kernel's command line.  The console is kept
+    in `folder`/console.log.
+    """
+    MACHINES = {
+        "amd64": {"console": "ttyS0", "agent": "ttyS1"},
+        "arm64": {"console": "ttyAMA0", "agent": "ttyAMA1"},
+    }
+
+    def __init__(self, folder, qemu, arch, image, initramfs, args, kernel_args="", limit=60):
+        self.folder, self.limit = Path(folder), limit
+        self.begin = time.monotonic()
+        self.deadline = self.begin + limit
+        self.process, self.qmp = None, None
+        self.sockets, self.passed, self.peers = [], [], {}
+        self.pending, self.count = {}, 0
+        names = self.MACHINES[arch]
+        agent, agent_fd = self._pair()
+        monitor, monitor_fd = self._pair()
+        self.monitor, self.agent = monitor, agent
+        self.agent_lines = Lines(agent, self.deadline)
+        self.command = [
+            qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-kernel", str(image), "-initrd", str(initramfs),
+            "-append", f"console={names['console']},115200 agent={names['agent']} loglevel=5 "
+                       f"panic=-1 {kernel_args}".rstrip(),
+            "-chardev", f"file,id=console,path={self.folder}/console.log",
+            "-serial", "chardev:console",
+            "-chardev", f"socket,id=agent,fd={agent_fd}", "-serial", "chardev:agent",
+            "-chardev", f"socket,id=monitor,fd={monitor_fd}",
+            "-mon", "chardev=monitor,mode=control",
+            *map(str, args),
+        ]
+
+    def _pair(self):
+        """A connected socket for us and the number of the one QEMU inherits."""
+        ours, theirs = socket.socketpair()
+        self.sockets.append(ours)
+        self.passed.append(theirs)
+        return ours, theirs.fileno()
+
+    def network(self, name):
+        """Adds a network back end called `name`, with a peer on our side."""
+        ours, fd = self._pair()
+        self.peers[name] = NetPeer(ours)
+        self.command += ["-netdev", f"stream,id={name},addr.type=fd,addr.str={fd}"]
+
+    def __enter__(self):
+        try:
+            with open(self.folder / "qemu.log", "wb") as log:
+                self.process = subprocess.Popen(
+                    self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    pass_fds=[s.fileno() for s in self.passed], preexec_fn=_die_with_parent)
+            for s in self.passed:
+                s.close()
+            self.qmp = Qmp(self.monitor, self.deadline)
+            while self.agent_line() != "ready":
+                pass
+        except BaseException as err:
+            self.stop()
+            if isinstance(err, GuestError):
+                raise GuestError(f"the guest did not start: {err}{self.last_words()}") from err
+            raise
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.stop()
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for s in self.sockets:
+            s.close()
+
+    # --- console -----------------------------------------------------------------
+
+    def console(self):
+        try:
+            return (self.folder / "console.log").read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def wait_console(self, pattern, seconds=5):
+        """The first console line that matches, as soon as it is there."""
+        until = min(self.deadline, time.monotonic() + seconds)
+        while True:
+            found = re.search(pattern, self.console())
+            if found:
+                return found
+            if time.monotonic() > until:
+                raise GuestError(f"the guest's console shows no line like {pattern!r}")
+            time.sleep(0.05)
+
+    def last_words(self):
+        log = (self.folder / "qemu.log").read_text(errors="replace").strip()
+        text = "\n    ".join(self.console().splitlines()[-12:])
+        return (f"\n  QEMU says: {log}" if log else "") + \
+            (f"\n  end of the console:\n    {text}" if text else "")
+
+    # --- agent -------------------------------------------------------------------
+
+    def agent_line(self):
+        """Handles one line from the agent; returns its kind."""
+        line = self.agent_lines.wait(1)
+        if line is None:
+            if self.process.poll() is not None:
+                raise GuestError(f"QEMU ended with status {self.process.returncode}")
+            return None
+        tag, _, rest = line.partition(" ")
+        kind, _, text = rest.partition(" ")
+        command = self.pending.get(tag)
+        if command and kind == "data":
+            command.data.append(dict(word.split("=", 1) for word in text.split()))
+        elif command and kind in ("ok", "error"):
+            command.done, command.error = True, text if kind == "error" else None
+            del self.pending[tag]
+        return kind
+
+    def begin_command(self, *words):
+        """Starts a command in the guest; commands may overlap."""
+        self.count += 1
+        tag, text = f"c{self.count}", " ".join(map(str, words))
+        command = self.pending[tag] = Pending(self, tag, text)
+        self.agent.sendall(f"{tag} {text}\n".encode())
+        return command
+
+    def run(self, *words):
+        return self.begin_command(*words).result()
+
+    def devices(self):
+        """The guest's PCI functions and translated platform devices, by path below the root.
+
+        A path names slots, not bus numbers: "04.0/00.0" is the function 00.0 behind
+        the bridge 04.0 of the first root bus.
+        """
+        found = {}
+        for device in self.run("devices"):
+            if device["bus"] == "pci":
+                root, *functions = device["path"].split("/")
+                path = "/".join(f.split(":")[-1] for f in functions)
+                if root != "pci0000:00":
+                    path = f"{root.removeprefix('pci')}/{path}"
+            else:
+                path = device["name"]
+            found[path] = device
+        return found
+
+    def wait_for(self, what, condition, seconds=15):
+        """Polls the guest's devices until `condition(devices)` returns something true."""
+        until = time.monotonic() + seconds
+        while True:
+            result = condition(self.devices())
+            if result:
+                return result
+            if time.monotonic() > until:
+                raise GuestError(f"after {seconds} s the guest still waits for {what}")
+            time.sleep(0.1)
+
+    def endpoints(self, iommu):
+        """What the device model itself says of its endpoints, by ID; None if it cannot say."""
+        path = f"/machine/peripheral/{iommu}/virtio-backend"
+        names = {p["name"] for p in self.qmp.call("qom-list", path=path)}
+        if "endpoints" not in names:
+            return None
+        return {e["id"]: e for e in self.qmp.call("qom-get", path=path, property="endpoints")}
+
+    def poweroff(self):
+        self.run("poweroff")
+        try:
+            status = self.process.wait(max(1, min(15, self.deadline - time.monotonic())))
+        except subprocess.TimeoutExpired as err:
+            raise GuestError("the guest did not power off") from err
+        if status:
+            raise GuestError(f"QEMU ended with status {status}")
