@@ -176,10 +176,7 @@ static bool mentions(QObject *object, const char *text)
 static void qmp_names_the_features(void)
 {
     Vt *vt = vt_new();
-    QDict *list = qtest_qmp_assert_success_ref(vt->qts, "{'execute': 'x-query-virtio'}"
-                                               );
-    qobject_unref(list);
-    list = qtest_qmp(vt->qts, "{'execute': 'x-query-virtio'}");
+    QDict *list = qtest_qmp(vt->qts, "{'execute': 'x-query-virtio'}");
     QListEntry *entry;
     bool found = false;
 
@@ -204,6 +201,87 @@ static void qmp_names_the_features(void)
     vt_free(vt);
 }
 
+static int64_t counter(Vt *vt, const char *name)
+{
+    QDict *reply = qtest_qmp_assert_success_ref(
+        vt->qts, "{'execute': 'qom-get', 'arguments': {"
+        "'path': '/machine/peripheral/iommu0/virtio-backend', 'property': 'stats'}}");
+    int64_t value = qdict_get_int(reply, name);
+
+    qobject_unref(reply);
+    return value;
+}
+
+static void counters_count(void)
+{
+    Vt *vt = vt_new();
+    int64_t before;
+
+    g_assert_cmpint(counter(vt, "domains"), ==, 0);
+    vt_attach_with_mailbox(vt, 1, EDU0);
+    assert_status(vt_attach(vt, 1, NOBODY, 0), VS_NOENT);
+    g_assert_cmpint(counter(vt, "domains"), ==, 1);
+    g_assert_cmpint(counter(vt, "mappings"), ==, 1);
+    g_assert_cmpint(counter(vt, "requests"), ==, 3);
+    g_assert_cmpint(counter(vt, "requests-refused"), ==, 1);
+    before = counter(vt, "translations");
+    edu_to_ram(&vt->edu[0], MAILBOX, 0, 64);
+    g_assert_cmpint(counter(vt, "translations"), >, before);
+    /* Faults that nobody could be told about are still counted. */
+    before = counter(vt, "faults");
+    edu_to_ram(&vt->edu[0], page(1), 0, 8);
+    edu_to_ram(&vt->edu[0], page(1), 0, 8);
+    g_assert_cmpint(counter(vt, "faults"), >=, before + 2);
+    g_assert_cmpint(counter(vt, "faults-coalesced"), >=, 1);
+    vt_free(vt);
+}
+
+static void mappings_are_limited(void)
+{
+    Vt *vt = vt_new_with("max-mappings=16", "");
+    uint64_t iova = 0x40000000;
+
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_status(vt_attach(vt, 2, EDU1, 0), VS_OK);
+    for (unsigned i = 0; i < 16; i++) {
+        uint64_t start = iova + i * PAGE;
+
+        assert_status(vt_map(vt, 1 + i % 2, start, start + PAGE - 1, page(i), MAP_RW),
+                      VS_OK);
+    }
+    assert_status(vt_map(vt, 1, iova + 16 * PAGE, iova + 17 * PAGE - 1, page(1), MAP_RW),
+                  VS_NOMEM);
+    g_assert_true(edu_write_lands(&vt->edu[0], iova, page(0), 64));
+    assert_status(vt_unmap(vt, 2, iova + PAGE, iova + 2 * PAGE - 1), VS_OK);
+    assert_status(vt_map(vt, 1, iova + 16 * PAGE, iova + 17 * PAGE - 1, page(1), MAP_RW),
+                  VS_OK);
+    /* A domain that goes gives its share back. */
+    assert_status(vt_detach(vt, 2, EDU1), VS_OK);
+    assert_status(vt_map(vt, 1, iova + 17 * PAGE, iova + 18 * PAGE - 1, page(1), MAP_RW),
+                  VS_OK);
+    vt_free(vt);
+}
+
+static void domains_are_limited(void)
+{
+    Vt *vt = vt_new_with("max-domains=1", "");
+
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_status(vt_attach(vt, 2, EDU1, 0), VS_NOMEM);
+    g_assert_true(edu_write_lands(&vt->edu[1], page(1), page(1), 64));
+    assert_status(vt_attach(vt, 1, EDU1, 0), VS_OK);
+    assert_status(vt_detach(vt, 1, EDU0), VS_OK);
+    /* The only domain ends as its last member moves on. */
+    assert_status(vt_attach(vt, 2, EDU1, 0), VS_OK);
+    vt_free(vt);
+}
+
+static void limits_of_nothing(void)
+{
+    assert_one_sentence("-device virtio-iommu-pci,max-mappings=many");
+    assert_one_sentence("-device virtio-iommu-pci,max-domains=many");
+}
+
 static void the_old_alias_works(void)
 {
     QTestState *qts = qtest_init("-nodefaults -machine q35 -m 128 "
@@ -225,6 +303,8 @@ static void many_starts_and_ends(void)
 
 static const Case cases[] = {
     {"OPS-D2/whole-address-space", whole_address_space},
+    {"W11/mappings-are-limited", mappings_are_limited},
+    {"W11/domains-are-limited", domains_are_limited},
     {"W15/bad-reserved-regions", bad_reserved_regions},
     {"W28/bad-granules", bad_granules},
     {"W28/bad-address-widths", bad_address_widths},
@@ -234,12 +314,14 @@ static const Case cases[] = {
     {"W28/not-without-a-bus", not_without_a_bus},
     {"W28/unknown-property", unknown_property},
     {"W28/no-hotplug", no_hotplug},
+    {"W28/limits-of-nothing", limits_of_nothing},
     {"MOD-1/help-lists-the-properties", help_lists_the_properties},
     {"MOD-2/qmp-lists-the-properties-without-a-machine",
      qmp_lists_the_properties_without_a_machine},
     {"MOD-3/qmp-names-the-features", qmp_names_the_features},
     {"MOD-4/the-old-alias-works", the_old_alias_works},
     {"MOD-5/many-starts-and-ends", many_starts_and_ends},
+    {"MOD-6/counters-count", counters_count},
 };
 
 VT_MAIN(cases)
