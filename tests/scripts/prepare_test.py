@@ -252,6 +252,11 @@ class PrepareTest(unittest.TestCase):
         (tree / "hw/lamp.c").unlink()
         self.assertIn("fails in hw/lamp.c", self.fails("--source", str(tree)))
 
+    def test_a_tree_that_has_the_patch_already_is_told_so(self):
+        self.host.set_patches({"0001-lamp.patch": PATCH})
+        said = self.fails("--source", str(self.own_tree(text="first\nchanged\nthird\n")))
+        self.assertIn("0001-lamp.patch is applied already", said)
+
     def test_another_version_is_refused(self):
         self.assertIn("is QEMU 9.2.0; the patches are for QEMU 10.0",
                       self.fails("--source", str(self.own_tree(version="9.2.0"))))
