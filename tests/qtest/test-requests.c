@@ -816,6 +816,24 @@ static void mmio_flag_gives_no_right(void)
     vt_free(vt);
 }
 
+/* One function's DMA into another's registers: edu keeps the inverse of what is
+ * written at offset 4. */
+static void mapping_can_lead_to_a_device(void)
+{
+    Vt *vt = vt_new();
+    uint64_t regs = vt->edu[1].regs;
+    uint32_t value = 0;
+
+    for (unsigned i = 0; i < 4; i++) {
+        value |= (uint32_t)edu_pattern(i) << 8 * i;
+    }
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, regs, MAP_RW | MAP_MMIO), VS_OK);
+    edu_to_ram(&vt->edu[0], IOVA + 4, 0, 4);
+    g_assert_cmphex(qtest_readl(vt->qts, regs + 4), ==, ~value);
+    vt_free(vt);
+}
+
 static void physical_wrap_is_range(void)
 {
     Vt *vt = vt_new();
@@ -1074,6 +1092,7 @@ static const Case cases[] = {
     {"MAP-D2/map-needs-its-feature", map_needs_its_features},
     {"MAP-D2/mmio-flag-needs-its-feature", mmio_flag_needs_its_feature},
     {"MAP-D2/mmio-flag-gives-no-right", mmio_flag_gives_no_right},
+    {"MAP-D2/mapping-can-lead-to-a-device", mapping_can_lead_to_a_device},
     {"MAP-D3/physical-wrap-is-range", physical_wrap_is_range},
     {"UNM-1/reserved-may-be-refused", unmap_reserved_may_be_refused},
     {"UNM-2/no-domain-is-noent", unmap_without_domain_is_noent},

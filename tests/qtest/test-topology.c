@@ -471,6 +471,151 @@ static void bridge_comes_back(void)
     vt_free(vt);
 }
 
+/* A function whose slot has no power is not there yet. */
+static void powered_off_function_is_nobody(void)
+{
+    Vt *vt = vt_new_with("", NATIVE_HOTPLUG ROOT_PORT(1, 5));
+    Edu a;
+
+    bridge_open(vt, RP1, 1, 1);
+    slot_power(vt, RP1, false);
+    qtest_qmp_device_add(vt->qts, "edu", "a",
+                         "{'bus': 'rp1', 'addr': '0.0', 'dma_mask': 281474976710655}");
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_NOENT);
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_NOENT);
+    slot_power(vt, RP1, true);
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_OK);
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    edu_init(vt, &a, rid(1, 0, 0), false);
+    assert_blocked(&a, page(1), page(1));
+    vt_free(vt);
+}
+
+/* ---- virtual functions ---- */
+
+#define SRIOV 0x160u /* igb's SR-IOV capability */
+#define SRIOV_CTRL (SRIOV + 0x08)
+#define SRIOV_NUM_VF (SRIOV + 0x10)
+#define SRIOV_VF_OFFSET (SRIOV + 0x14)
+#define SRIOV_VF_STRIDE (SRIOV + 0x16)
+#define SRIOV_VF_ENABLE 1u
+
+static void virtual_functions_come_and_go(void)
+{
+    Vt *vt = vt_new_with("", ROOT_PORT(1, 5) "-device igb,bus=rp1,addr=0.0,romfile=");
+    uint16_t pf = rid(1, 0, 0), vf[2];
+
+    /* Opens the host bridge's window on extended configuration space. */
+    vt->ecam = 0xb0000000;
+    pci_write32(vt, 0, 0x64, 0);
+    pci_write32(vt, 0, 0x60, (uint32_t)vt->ecam | 1);
+    bridge_open(vt, RP1, 1, 2);
+    pci_enable(vt, pf);
+    g_assert_cmphex(pci_read16_ext(vt, pf, SRIOV), ==, 0x10);
+    for (unsigned i = 0; i < 2; i++) {
+        vf[i] = (uint16_t)(pf + pci_read16_ext(vt, pf, SRIOV_VF_OFFSET) +
+                           i * pci_read16_ext(vt, pf, SRIOV_VF_STRIDE));
+    }
+    assert_status(vt_probe(vt, pf), VS_OK);
+    assert_status(vt_probe(vt, vf[0]), VS_NOENT);
+
+    pci_write16_ext(vt, pf, SRIOV_NUM_VF, 2);
+    for (unsigned master = 0; master < 2; master++) {
+        pci_write16_ext(vt, pf, SRIOV_CTRL, SRIOV_VF_ENABLE);
+        for (unsigned i = 0; i < 2; i++) {
+            assert_status(vt_probe(vt, vf[i]), VS_OK);
+            assert_status(vt_detach(vt, 1 + i, vf[i]), VS_INVAL);
+            assert_status(vt_attach(vt, 1 + i, vf[i], 0), VS_OK);
+            if (master) {
+                pci_write16_ext(vt, vf[i], 4, 4);
+            }
+        }
+        map_page(vt, 2, IOVA, page(1));
+        pci_write16_ext(vt, pf, SRIOV_CTRL, 0);
+        assert_status(vt_probe(vt, vf[1]), VS_NOENT);
+        assert_status(vt_detach(vt, 2, vf[1]), VS_NOENT);
+        assert_status(vt_map(vt, 2, IOVA2, IOVA2 + PAGE - 1, page(1), MAP_RW), VS_NOENT);
+    }
+    vt_free(vt);
+}
+
+/* ---- several IOMMUs ---- */
+
+#define IOMMU2 0x0038u /* 00:07.0 */
+
+/* The second one takes the expander's buses, the first all the rest.  `vt` works
+ * with the first; `other` shares its machine and works with the second. */
+static Vt *two_iommus(Vt *other, Edu *behind_expander)
+{
+    Vt *vt = vt_boot("", "-device pxb-pcie,id=pxb,bus_nr=0x20,addr=5.0 "
+                     "-device pcie-root-port,id=rp1,bus=pxb,chassis=1,addr=0.0 "
+                     "-device " EDU_ARGS ",bus=rp1 "
+                     "-device virtio-iommu-pci,id=iommu1,bus=pcie.0,addr=7.0,root-bus=pxb");
+
+    bridge_open(vt, rid(0x20, 0, 0), 0x21, 0x21);
+    edu_init(vt, behind_expander, rid(0x21, 0, 0), true);
+    vt_bring_up(vt, F_USUAL, true);
+    *other = *vt;
+    other->next_queue += 8 * 0x3000;
+    other->arena += 4 * MIB;
+    virtio_probe(other, &other->iommu, IOMMU2);
+    other->iommu.vt = other;
+    vt_bring_up(other, F_USUAL, true);
+    return vt;
+}
+
+static void each_iommu_has_its_own_endpoints(void)
+{
+    Vt other;
+    Edu a;
+    Vt *vt = two_iommus(&other, &a);
+
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_status(vt_attach(&other, 1, EDU0, 0), VS_NOENT);
+    assert_status(vt_attach(vt, 1, rid(0x21, 0, 0), 0), VS_NOENT);
+    assert_status(vt_attach(&other, 1, rid(0x21, 0, 0), 0), VS_OK);
+    assert_status(vt_probe(vt, rid(0x20, 0, 0)), VS_NOENT);
+    assert_status(vt_probe(&other, rid(0x20, 0, 0)), VS_OK);
+    /* Neither is an endpoint of the other. */
+    assert_status(vt_probe(vt, IOMMU2), VS_NOENT);
+    assert_status(vt_probe(&other, IOMMU_BDF), VS_NOENT);
+    assert_status(vt_probe(&other, IOMMU2), VS_NOENT);
+    map_page(vt, 1, IOVA, page(1));
+    map_page(&other, 1, IOVA, page(2));
+    assert_reaches(&vt->edu[0], IOVA, page(1));
+    assert_reaches(&a, IOVA, page(2));
+    vt_free(vt);
+}
+
+static void one_iommus_reset_and_bypass_are_its_own(void)
+{
+    Vt other;
+    Edu a;
+    Vt *vt = two_iommus(&other, &a);
+
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_status(vt_attach(&other, 1, rid(0x21, 0, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    map_page(&other, 1, IOVA, page(2));
+    virtio_reset(&vt->iommu);
+    assert_reaches(&vt->edu[0], page(3), page(3));
+    assert_reaches(&a, IOVA, page(2));
+    vt_set_bypass(&other, 0);
+    assert_reaches(&vt->edu[1], page(3), page(3));
+    assert_status(vt_detach(&other, 1, rid(0x21, 0, 0)), VS_OK);
+    assert_blocked(&a, page(3), page(3));
+    vt_free(vt);
+}
+
+static void impossible_sets_of_iommus(void)
+{
+    assert_one_sentence("-device virtio-iommu-pci,root-bus=nowhere");
+    assert_one_sentence("-device pxb-pcie,id=pxb,bus_nr=0x20 "
+                        "-device virtio-iommu-pci,bus=pcie.0,root-bus=pxb "
+                        "-device virtio-iommu-pci,bus=pcie.0,root-bus=pxb");
+    assert_one_sentence("-device virtio-iommu-pci,root-bus=pcie.0::pcie.0");
+}
+
 static void system_reset_with_bridges(void)
 {
     Edu a, b;
@@ -514,8 +659,13 @@ static const Case cases[] = {
     {"W17/fault-of-an-aliased-function", fault_of_an_aliased_function},
     {"W18/replugged-function-is-unattached", replugged_function_is_unattached},
     {"W18/new-function-starts-without-bypass", new_function_starts_without_bypass},
+    {"W18/powered-off-function-is-nobody", powered_off_function_is_nobody},
+    {"W18/virtual-functions-come-and-go", virtual_functions_come_and_go},
     {"W18/unplug-leaves-the-domain-to-the-others",
      unplug_leaves_the_domain_to_the_others},
+    {"MOD-7/each-iommu-has-its-own-endpoints", each_iommu_has_its_own_endpoints},
+    {"MOD-7/reset-and-bypass-are-its-own", one_iommus_reset_and_bypass_are_its_own},
+    {"MOD-7/impossible-sets-of-iommus", impossible_sets_of_iommus},
 };
 
 VT_MAIN(cases)

@@ -8,15 +8,23 @@
 /* ------------------------------------------------------------------ */
 /* PCI                                                                 */
 
+uint64_t vt_ram;
+
 /* Every bus has a fixed memory window, so nested and sibling bridges never
  * overlap and stay open when buses are renumbered. */
 #define BUS_WINDOW 0x1000000u
-#define BUS_WINDOW_MAX 0x3au
+#define BUS_WINDOW_MAX 0x2eu
 
-static uint32_t bus_window(unsigned bus)
+static uint32_t bus_window(const Vt *vt, unsigned bus)
 {
     g_assert_cmpuint(bus, <, BUS_WINDOW_MAX);
-    return 0xc0000000u + bus * BUS_WINDOW;
+    return vt->bus_memory + bus * BUS_WINDOW;
+}
+
+static uint64_t ecam_addr(const Vt *vt, uint16_t bdf, unsigned off)
+{
+    g_assert_cmphex(vt->ecam, !=, 0);
+    return vt->ecam + ((uint64_t)bdf << 12) + off;
 }
 
 static void pci_select(Vt *vt, uint16_t bdf, unsigned off)
@@ -26,43 +34,59 @@ static void pci_select(Vt *vt, uint16_t bdf, unsigned off)
 
 uint8_t pci_read8(Vt *vt, uint16_t bdf, unsigned off)
 {
+    if (vt->ecam_only) {
+        return qtest_readb(vt->qts, ecam_addr(vt, bdf, off));
+    }
     pci_select(vt, bdf, off);
     return qtest_inb(vt->qts, (uint16_t)(0xcfc + (off & 3)));
 }
 
 uint16_t pci_read16(Vt *vt, uint16_t bdf, unsigned off)
 {
+    if (vt->ecam_only) {
+        return pci_read16_ext(vt, bdf, off);
+    }
     pci_select(vt, bdf, off);
     return qtest_inw(vt->qts, (uint16_t)(0xcfc + (off & 2)));
 }
 
 uint32_t pci_read32(Vt *vt, uint16_t bdf, unsigned off)
 {
+    if (vt->ecam_only) {
+        return qtest_readl(vt->qts, ecam_addr(vt, bdf, off));
+    }
     pci_select(vt, bdf, off);
     return qtest_inl(vt->qts, 0xcfc);
 }
 
-void pci_write8(Vt *vt, uint16_t bdf, unsigned off, uint8_t value)
-{
-    pci_select(vt, bdf, off);
-    qtest_outb(vt->qts, (uint16_t)(0xcfc + (off & 3)), value);
-}
-
 void pci_write16(Vt *vt, uint16_t bdf, unsigned off, uint16_t value)
 {
+    if (vt->ecam_only) {
+        pci_write16_ext(vt, bdf, off, value);
+        return;
+    }
     pci_select(vt, bdf, off);
     qtest_outw(vt->qts, (uint16_t)(0xcfc + (off & 2)), value);
 }
 
 void pci_write32(Vt *vt, uint16_t bdf, unsigned off, uint32_t value)
 {
+    if (vt->ecam_only) {
+        qtest_writel(vt->qts, ecam_addr(vt, bdf, off), value);
+        return;
+    }
     pci_select(vt, bdf, off);
     qtest_outl(vt->qts, 0xcfc, value);
 }
 
-bool pci_present(Vt *vt, uint16_t bdf)
+uint16_t pci_read16_ext(Vt *vt, uint16_t bdf, unsigned off)
 {
-    return pci_read16(vt, bdf, 0) != 0xffff;
+    return qtest_readw(vt->qts, ecam_addr(vt, bdf, off));
+}
+
+void pci_write16_ext(Vt *vt, uint16_t bdf, unsigned off, uint16_t value)
+{
+    qtest_writew(vt->qts, ecam_addr(vt, bdf, off), value);
 }
 
 unsigned pci_find_cap(Vt *vt, uint16_t bdf, uint8_t id, unsigned from)
@@ -93,7 +117,7 @@ uint64_t pci_place_bar(Vt *vt, uint16_t bdf, unsigned n)
     size = ~(value & ~15u) + 1;
     vt->next_bar[bus] = ROUND_UP(vt->next_bar[bus], size);
     g_assert_cmpuint(vt->next_bar[bus] + size, <=, BUS_WINDOW);
-    addr = bus_window(bus) + vt->next_bar[bus];
+    addr = bus_window(vt, bus) + vt->next_bar[bus];
     vt->next_bar[bus] += size;
     pci_write32(vt, bdf, off, addr);
     if ((value & 6) == 4) {
@@ -116,8 +140,8 @@ void bridge_set_buses(Vt *vt, uint16_t bdf, uint8_t primary, uint8_t secondary,
 
 void bridge_open(Vt *vt, uint16_t bdf, uint8_t secondary, uint8_t subordinate)
 {
-    uint32_t base = bus_window(secondary);
-    uint32_t limit = bus_window(subordinate) + BUS_WINDOW - 1;
+    uint32_t base = bus_window(vt, secondary);
+    uint32_t limit = bus_window(vt, subordinate) + BUS_WINDOW - 1;
 
     bridge_set_buses(vt, bdf, (uint8_t)(bdf >> 8), secondary, subordinate);
     pci_write32(vt, bdf, 0x20, (limit & 0xfff00000u) | base >> 16);
@@ -275,6 +299,7 @@ void queue_init(Virtio *dev, Queue *q, uint16_t index)
     }
     g_assert_cmpuint(q->size, >, 0);
     qtest_writew(qts, dev->common + COMMON_Q_SIZE, q->size);
+    g_assert_cmphex(q->used, <, 1ull << 32);
     qtest_writel(qts, dev->common + COMMON_Q_DESC, (uint32_t)q->desc);
     qtest_writel(qts, dev->common + COMMON_Q_DESC + 4, 0);
     qtest_writel(qts, dev->common + COMMON_Q_AVAIL, (uint32_t)q->avail);
@@ -537,6 +562,27 @@ Vt *vt_machine(const char *fmt, ...)
     args = g_strdup_vprintf(fmt, ap);
     va_end(ap);
     vt->qts = qtest_initf("-nodefaults -m 128 -machine q35 %s", args);
+    vt->bus_memory = 0xc0000000u;
+    vt->next_queue = QUEUE_BASE;
+    vt->arena = ARENA_BASE;
+    return vt;
+}
+
+Vt *vt_machine_virt(const char *fmt, ...)
+{
+    g_autofree char *args = NULL;
+    Vt *vt = g_new0(Vt, 1);
+    va_list ap;
+
+    va_start(ap, fmt);
+    args = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    vt->qts = qtest_initf("-nodefaults -m 128 -machine virt,highmem-ecam=off "
+                          "-cpu cortex-a57 %s", args);
+    vt->ecam = 0x3f000000;
+    vt->ecam_only = true;
+    vt->bus_memory = 0x10000000;
+    vt_ram = 0x40000000;
     vt->next_queue = QUEUE_BASE;
     vt->arena = ARENA_BASE;
     return vt;
@@ -1037,14 +1083,26 @@ static void run_case(gconstpointer data)
     }
 }
 
-int vt_main(int argc, char **argv, const Case *cases, size_t count)
+/* The QEMU to test: VIOMMU_TEST_QEMU names the one for x86, others lie beside. */
+static void choose_qemu(const char *arch)
 {
     const char *qemu = g_getenv("VIOMMU_TEST_QEMU");
+    g_autofree char *path = NULL;
 
-    g_test_init(&argc, &argv, NULL);
-    if (qemu) {
-        g_setenv("QTEST_QEMU_BINARY", qemu, true);
+    if (!qemu) {
+        return;
     }
+    path = g_str_has_suffix(qemu, "x86_64")
+               ? g_strdup_printf("%.*s%s", (int)(strlen(qemu) - strlen("x86_64")), qemu,
+                                 arch)
+               : g_strdup(qemu);
+    g_setenv("QTEST_QEMU_BINARY", path, true);
+}
+
+int vt_main(int argc, char **argv, const char *arch, const Case *cases, size_t count)
+{
+    g_test_init(&argc, &argv, NULL);
+    choose_qemu(arch);
     /* Memory that QEMU has freed reads as garbage at once. */
     g_setenv("MALLOC_PERTURB_", "165", false);
     for (size_t i = 0; i < count; i++) {

@@ -4,7 +4,7 @@
  * code.  The test programs PCI itself, builds virtqueues by hand in guest
  * memory (so malformed ones are possible) and lets "edu" functions do real DMA.
  *
- * Guest memory (RAM_SIZE bytes from 0):
+ * Guest memory (RAM_SIZE bytes from vt_ram):
  *   QUEUE_BASE  virtqueues
  *   ARENA_BASE  request and event buffers, handed out by vt_alloc()
  *   MAILBOX     page through which edu buffers are filled and emptied
@@ -22,15 +22,18 @@
 #define PAGE 0x1000ull
 
 #define RAM_SIZE (128 * MIB)
-#define QUEUE_BASE 0x100000ull
-#define ARENA_BASE 0x200000ull
-#define ARENA_END 0xf00000ull
-#define MAILBOX 0xf00000ull
+#define QUEUE_BASE (vt_ram + 0x100000ull)
+#define ARENA_BASE (vt_ram + 0x200000ull)
+#define ARENA_END (vt_ram + 0xf00000ull)
+#define MAILBOX (vt_ram + 0xf00000ull)
 
-/* The n-th page of DMA memory: 16 MiB .. 128 MiB. */
+/* Where the machine's RAM begins: 0 on q35. */
+extern uint64_t vt_ram;
+
+/* The n-th page of DMA memory: from 16 MiB on. */
 static inline uint64_t page(unsigned n)
 {
-    return 0x1000000ull + n * PAGE;
+    return vt_ram + 0x1000000ull + n * PAGE;
 }
 
 /* Nanoseconds of virtual time after which an edu transfer is certainly over. */
@@ -124,11 +127,13 @@ static inline uint16_t rid(unsigned bus, unsigned dev, unsigned fn)
 uint8_t pci_read8(Vt *vt, uint16_t bdf, unsigned off);
 uint16_t pci_read16(Vt *vt, uint16_t bdf, unsigned off);
 uint32_t pci_read32(Vt *vt, uint16_t bdf, unsigned off);
-void pci_write8(Vt *vt, uint16_t bdf, unsigned off, uint8_t value);
 void pci_write16(Vt *vt, uint16_t bdf, unsigned off, uint16_t value);
 void pci_write32(Vt *vt, uint16_t bdf, unsigned off, uint32_t value);
 
-bool pci_present(Vt *vt, uint16_t bdf);
+/* Beyond the first 256 bytes too. */
+uint16_t pci_read16_ext(Vt *vt, uint16_t bdf, unsigned off);
+void pci_write16_ext(Vt *vt, uint16_t bdf, unsigned off, uint16_t value);
+
 /* Offset of the first capability `id` after `from` (0: from the start), or 0. */
 unsigned pci_find_cap(Vt *vt, uint16_t bdf, uint8_t id, unsigned from);
 /* Gives BAR `n` an address below 4 GiB and returns it; 0 if there is no BAR. */
@@ -232,6 +237,9 @@ bool edu_read_sees(Edu *edu, uint64_t iova, uint64_t phys, unsigned len);
 
 struct Vt {
     QTestState *qts;
+    uint64_t ecam;       /* memory-mapped configuration space */
+    bool ecam_only;      /* there are no ports for it */
+    uint32_t bus_memory; /* where bus 0's memory window begins */
     uint32_t next_bar[256]; /* per bus, within the bus's window */
     uint64_t next_queue;
     uint64_t arena;
@@ -249,6 +257,8 @@ struct Vt {
 
 /* Starts q35 with these arguments and nothing else. */
 Vt *vt_machine(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+/* The same with Arm's virt machine. */
+Vt *vt_machine_virt(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 /* q35 with the IOMMU (plus ",props") at 00:02.0, two primed edu functions and
  * further arguments; finds the IOMMU but does not touch it. */
 Vt *vt_boot(const char *iommu_props, const char *more_args);
@@ -385,11 +395,12 @@ typedef struct Case {
 
 /* Each case runs in a process of its own with a time limit, so a crash or a
  * hang of QEMU is that case's failure only. */
-int vt_main(int argc, char **argv, const Case *cases, size_t count);
-#define VT_MAIN(cases)                                                         \
+int vt_main(int argc, char **argv, const char *arch, const Case *cases, size_t count);
+#define VT_MAIN_ARCH(arch, cases)                                              \
     int main(int argc, char **argv)                                            \
     {                                                                          \
-        return vt_main(argc, argv, cases, G_N_ELEMENTS(cases));                \
+        return vt_main(argc, argv, arch, cases, G_N_ELEMENTS(cases));          \
     }
+#define VT_MAIN(cases) VT_MAIN_ARCH("x86_64", cases)
 
 #endif
