@@ -22,9 +22,6 @@ Run run_at(std::span<const ViommuRegion> in, uint64_t at)
 {
     Run run{nullptr, UINT64_MAX};
     for (const ViommuRegion &region : in) {
-        if (region.start > region.last) {
-            continue;
-        }
         if (region.start <= at && at <= region.last) {
             run.region = &region;
             run.last = std::min(run.last, region.last);

@@ -59,6 +59,19 @@ TEST(Attach, ATT_3_IdOutsideTheTopologyIsNotResolved)
     EXPECT_EQ(machine.attach(1, 0x30), NOENT);
 }
 
+TEST(Attach, ATT_3_EndpointOfAnotherIommuIsNoent)
+{
+    Machine other;
+    Function &foreign = other.add(0x38);
+    Machine machine;
+    Function &nic = machine.add(0x30);
+    machine.add_behind(foreign, 0x38);
+    EXPECT_EQ(machine.attach(1, 0x38), NOENT);
+    EXPECT_EQ(machine.attach(1, 0x30), OK);
+    EXPECT_EQ(machine.read(nic, 0x1000), FAULT);
+    EXPECT_EQ(other.stats().domains, 0u);
+}
+
 TEST(Attach, W10_ATT_3_IdIsNotCutTo16Bits)
 {
     Machine machine;

@@ -354,7 +354,7 @@ std::optional<FaultRecord> Machine::pop()
         return std::nullopt;
     }
     // FLT-1: reserved fields
-    for (const size_t offset : {1, 2, 3, 12, 13, 14, 15}) {
+    for (const size_t offset : {1u, 2u, 3u, 12u, 13u, 14u, 15u}) {
         EXPECT_EQ(bytes[offset], 0);
     }
     return FaultRecord{bytes[0], load_le<uint32_t>(&bytes[4]), load_le<uint32_t>(&bytes[8]),

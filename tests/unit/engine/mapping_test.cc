@@ -192,6 +192,17 @@ TEST_F(ByteGranule, MAP_1_AnyRangeIsAligned)
     EXPECT_EQ(machine.read(nic, MAX), 0x42u);
 }
 
+TEST_F(ByteGranule, MAP_2_OverlapInOneByte)
+{
+    EXPECT_EQ(machine.map(1, 5, 9, 0), OK);
+    EXPECT_EQ(machine.map(1, 9, 12, 0), INVAL);
+    EXPECT_EQ(machine.map(1, 3, 5, 0), INVAL);
+    EXPECT_EQ(machine.map(1, 10, 12, 0), OK);
+    EXPECT_EQ(machine.map(1, 3, 4, 0), OK);
+    EXPECT_EQ(machine.unmap(1, 4, 4), RANGE);
+    EXPECT_EQ(machine.unmap(1, 3, 4), OK);
+}
+
 class ReservedMapping : public Mapping
 {
 protected:

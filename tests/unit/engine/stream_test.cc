@@ -464,6 +464,20 @@ TEST(Load, W26_GranuleThatDiffersFailsCleanly)
     EXPECT_NE(machine.load(Stream::one_domain(1).mapping(0x1000, 0x1fff, 0, R).rest().bytes), "");
 }
 
+TEST(Load, MAP_2_OverlapInOneByte)
+{
+    for (const uint64_t first : {9u, 10u}) {
+        Machine machine(Config().granule(1));
+        machine.add(0x30);
+        EXPECT_EQ(
+            machine
+                .load(
+                    Stream::one_domain(2).mapping(5, 9, 0, R).mapping(first, 12, 0, R).rest().bytes)
+                .empty(),
+            first == 10);
+    }
+}
+
 TEST(Load, BYP_1_BypassNeedsAWayToTell)
 {
     Machine machine(Config().features(VIOMMU_F_MAP_UNMAP));
