@@ -3,8 +3,8 @@
 #include "viommu_test.h"
 
 #define IOVA 0x80000000ull
-#define DEVICES                                                                \
-    "-device virtio-iommu-pci,id=iommu0,addr=2.0 "                             \
+#define DEVICES                                                                                    \
+    "-device virtio-iommu-pci,id=iommu0,addr=2.0 "                                                 \
     "-device " EDU_ARGS ",addr=3.0 -device " EDU_ARGS ",addr=4.0"
 
 static Vt *arm_new(const char *machine)
@@ -67,8 +67,8 @@ static void doorbell_of_the_interrupt_controller(void)
         g_assert_cmphex(regions[0].start, ==, rows[i].start);
         g_assert_cmphex(regions[0].end, ==, rows[i].end);
         assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
-        assert_status(vt_map(vt, 1, rows[i].start, rows[i].start + PAGE - 1, page(1),
-                             MAP_RW), VS_INVAL);
+        assert_status(vt_map(vt, 1, rows[i].start, rows[i].start + PAGE - 1, page(1), MAP_RW),
+                      VS_INVAL);
         vt_free(vt);
     }
 }
@@ -91,8 +91,7 @@ static void no_doorbell_no_region(void)
 static const Case cases[] = {
     {"ATT-10/arm-attach-translates", attach_translates},
     {"OPS-D2/arm-input-range-is-48-bits", input_range_is_48_bits},
-    {"RSV-5/arm-doorbell-of-the-interrupt-controller",
-     doorbell_of_the_interrupt_controller},
+    {"RSV-5/arm-doorbell-of-the-interrupt-controller", doorbell_of_the_interrupt_controller},
     {"RSV-5/arm-no-doorbell-no-region", no_doorbell_no_region},
 };
 

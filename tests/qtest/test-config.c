@@ -5,9 +5,8 @@
 #define IOVA 0x40000000ull
 
 /* What the generic chapters describe for any device; 24 and 27 are legacy. */
-#define GENERIC_FEATURES                                                       \
-    (F_INDIRECT | F_EVENT_IDX | F_VERSION_1 | BIT64(34) | BIT64(35) |          \
-     BIT64(38) | F_RING_RESET)
+#define GENERIC_FEATURES                                                                           \
+    (F_INDIRECT | F_EVENT_IDX | F_VERSION_1 | BIT64(34) | BIT64(35) | BIT64(38) | F_RING_RESET)
 
 static void read_config(Vt *vt, uint8_t out[CONFIG_SIZE])
 {
@@ -47,8 +46,7 @@ static void offers_nothing_undescribed(void)
 {
     Vt *vt = vt_boot("", "");
 
-    g_assert_cmphex(virtio_offered(&vt->iommu) & ~(F_USUAL | GENERIC_FEATURES), ==,
-                    0);
+    g_assert_cmphex(virtio_offered(&vt->iommu) & ~(F_USUAL | GENERIC_FEATURES), ==, 0);
     vt_free(vt);
 }
 
@@ -292,8 +290,7 @@ static void any_width_reads_the_same_bytes(void)
         g_assert_cmphex(qtest_readw(vt->qts, base + i), ==, lduw_le_p(bytes + i));
     }
     for (unsigned i = 0; i + 4 <= CONFIG_SIZE; i += 4) {
-        g_assert_cmphex(qtest_readl(vt->qts, base + i), ==,
-                        (uint32_t)ldl_le_p(bytes + i));
+        g_assert_cmphex(qtest_readl(vt->qts, base + i), ==, (uint32_t)ldl_le_p(bytes + i));
     }
     /* The upper half of a 64-bit field by itself, first. */
     g_assert_cmphex(vt_config32(vt, CONFIG_INPUT_END + 4), ==,
@@ -319,8 +316,7 @@ static void generation_follows_bypass(void)
 static void assert_clean_slate(Vt *vt)
 {
     vt_bring_up(vt, F_USUAL, true);
-    assert_status(vt_map(vt, 1, IOVA + PAGE, IOVA + 2 * PAGE - 1, page(2), MAP_RW),
-                  VS_NOENT);
+    assert_status(vt_map(vt, 1, IOVA + PAGE, IOVA + 2 * PAGE - 1, page(2), MAP_RW), VS_NOENT);
     assert_status(vt_unmap(vt, 1, IOVA, IOVA + PAGE - 1), VS_NOENT);
     g_assert_cmpint(vt_detach(vt, 1, EDU0), !=, VS_OK);
     /* Unattached with bypass=1: what the function says is what it gets. */
@@ -473,8 +469,7 @@ static void vectors_work_or_are_refused(void)
     g_assert_cmphex(cap, !=, 0);
     g_assert_cmpuint((pci_read16(vt, IOMMU_BDF, cap + 2) & 0x7ff) + 1u, ==, 2);
     where = pci_read32(vt, IOMMU_BDF, cap + 4);
-    table = (pci_read32(vt, IOMMU_BDF, 0x10 + 4 * (where & 7)) & ~15ull) +
-            (where & ~7u);
+    table = (pci_read32(vt, IOMMU_BDF, 0x10 + 4 * (where & 7)) & ~15ull) + (where & ~7u);
     /* RAM stands in for the interrupt controller: the write can be read back. */
     qtest_writel(vt->qts, table + 16, (uint32_t)page(9));
     qtest_writel(vt->qts, table + 20, 0);
@@ -501,8 +496,7 @@ static const Case cases[] = {
     {"FEA-2/does-not-offer-old-bypass", does_not_offer_old_bypass},
     {"FEA-3/never-both-bypass-bits", never_both_bypass_bits},
     {"CFG-1/page-size-mask-for-every-granule", page_size_mask_for_every_granule},
-    {"CFG-2/every-advertised-size-can-be-mapped",
-     every_advertised_size_can_be_mapped},
+    {"CFG-2/every-advertised-size-can-be-mapped", every_advertised_size_can_be_mapped},
     {"CFG-3/boot-bypass-is-the-initial-value", boot_bypass_is_the_initial_value},
     {"CFG-4/device-reset-keeps-bypass", device_reset_keeps_bypass},
     {"CFG-5/system-reset-restores-bypass", system_reset_restores_bypass},
@@ -512,25 +506,21 @@ static const Case cases[] = {
     {"CFG-D1/write-elsewhere-does-not-bring-bypass-back",
      write_elsewhere_does_not_bring_bypass_back},
     {"INI-D1/device-reset-detaches-everything", device_reset_detaches_everything},
-    {"INI-D1/device-reset-detaches-bypass-domains",
-     device_reset_detaches_bypass_domains},
+    {"INI-D1/device-reset-detaches-bypass-domains", device_reset_detaches_bypass_domains},
     {"INI-D1/system-reset-detaches-everything", system_reset_detaches_everything},
     {"W5/device-reset-detaches-everything", device_reset_detaches_everything},
     {"GEN-1/request-waits-for-driver-ok", request_waits_for_driver_ok},
-    {"GEN-1/fault-before-driver-ok-is-not-delivered",
-     fault_before_driver_ok_is_not_delivered},
+    {"GEN-1/fault-before-driver-ok-is-not-delivered", fault_before_driver_ok_is_not_delivered},
     {"GEN-3/offers-nothing-undescribed", offers_nothing_undescribed},
     {"GEN-4/accepts-every-subset-or-says-no", accepts_every_subset_or_says_no},
     {"GEN-5/no-queue-access-after-reset", status_is_zero_after_reset},
     {"GEN-6/readable-before-features-ok", readable_before_features_ok},
     {"GEN-7/generation-follows-bypass", generation_follows_bypass},
     {"GEN-8/any-width-reads-the-same-bytes", any_width_reads_the_same_bytes},
-    {"GEN-12/version-1-without-access-platform",
-     offers_version_1_not_access_platform},
+    {"GEN-12/version-1-without-access-platform", offers_version_1_not_access_platform},
     {"GEN-14/status-zero-resets-the-device", device_reset_detaches_everything},
     {"W14/request-waits-for-driver-ok", request_waits_for_driver_ok},
-    {"W14/fault-before-driver-ok-is-not-delivered",
-     fault_before_driver_ok_is_not_delivered},
+    {"W14/fault-before-driver-ok-is-not-delivered", fault_before_driver_ok_is_not_delivered},
     {"W30/no-msix-by-default", no_msix_by_default},
     {"W30/vectors-work-or-are-refused", vectors_work_or_are_refused},
 };

@@ -15,14 +15,13 @@ static void fault_read(Vt *vt, unsigned n, uint64_t iova, unsigned len)
 }
 
 /* Checks all that every record has in common. */
-static void assert_fault(const Fault *fault, uint32_t endpoint, uint8_t reason,
-                         uint32_t direction, uint64_t iova, unsigned len)
+static void assert_fault(const Fault *fault, uint32_t endpoint, uint8_t reason, uint32_t direction,
+                         uint64_t iova, unsigned len)
 {
     g_assert_cmpuint(fault->reason, ==, reason);
     g_assert_cmphex(fault->endpoint, ==, endpoint);
     g_assert_cmphex(fault->flags & (FAULT_F_READ | FAULT_F_WRITE), ==, direction);
-    g_assert_cmphex(fault->flags & ~(FAULT_F_READ | FAULT_F_WRITE | FAULT_F_ADDRESS), ==,
-                    0);
+    g_assert_cmphex(fault->flags & ~(FAULT_F_READ | FAULT_F_WRITE | FAULT_F_ADDRESS), ==, 0);
     g_assert_cmphex(fault->raw[1] | fault->raw[2] | fault->raw[3], ==, 0);
     g_assert_cmphex((uint32_t)ldl_le_p(fault->raw + 12), ==, 0);
     if (fault->flags & FAULT_F_ADDRESS) {
@@ -59,8 +58,7 @@ static void undefined_flags_are_zero(void)
 
     fault_read(vt, 0, IOVA, 8);
     fault = vt_wait_fault(vt);
-    g_assert_cmphex(fault.flags & ~(FAULT_F_READ | FAULT_F_WRITE | FAULT_F_ADDRESS), ==,
-                    0);
+    g_assert_cmphex(fault.flags & ~(FAULT_F_READ | FAULT_F_WRITE | FAULT_F_ADDRESS), ==, 0);
     vt_free(vt);
 }
 
@@ -221,8 +219,7 @@ static void wrong_rights_are_reason_mapping(void)
     Fault fault;
 
     assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_READ), VS_OK);
-    assert_status(vt_map(vt, 1, IOVA + PAGE, IOVA + 2 * PAGE - 1, page(2), MAP_WRITE),
-                  VS_OK);
+    assert_status(vt_map(vt, 1, IOVA + PAGE, IOVA + 2 * PAGE - 1, page(2), MAP_WRITE), VS_OK);
     fault_read(vt, 0, IOVA, 8);
     fault_write(vt, 0, IOVA + PAGE, 8);
     g_assert_cmpuint(vt_drain_faults(vt), ==, 0);

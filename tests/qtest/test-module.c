@@ -77,17 +77,20 @@ static void unknown_property(void)
 static void bad_reserved_regions(void)
 {
     static const char *const values[] = {
-        "\"0x2000:0x1000:0\"",     /* inverted */
-        "\"0x1000:0x1fff:7\"",     /* no such type */
-        "\"0x1000:0x1fff\"",       /* no type */
-        "\"0x1000-0x1fff:0\"",     "\"banana\"",
-        "\"\"",                    "\"0x1000:0x1fff:0:0\"",
+        "\"0x2000:0x1000:0\"", /* inverted */
+        "\"0x1000:0x1fff:7\"", /* no such type */
+        "\"0x1000:0x1fff\"",   /* no type */
+        "\"0x1000-0x1fff:0\"",
+        "\"banana\"",
+        "\"\"",
+        "\"0x1000:0x1fff:0:0\"",
         "\"0x1000:0x1ffff0000000000000000:0\"",
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(values); i++) {
         assert_one_sentence("-device '{\"driver\":\"virtio-iommu-pci\","
-                            "\"reserved-regions\":[%s]}'", values[i]);
+                            "\"reserved-regions\":[%s]}'",
+                            values[i]);
     }
 }
 
@@ -95,7 +98,7 @@ static void no_hotplug(void)
 {
     Vt *vt = vt_machine("-S");
     QDict *reply = qtest_qmp(vt->qts, "{'execute': 'device_add', 'arguments': "
-                             "{'driver': 'virtio-iommu-pci', 'addr': '7.0'}}");
+                                      "{'driver': 'virtio-iommu-pci', 'addr': '7.0'}}");
 
     g_assert_true(qdict_haskey(reply, "error"));
     qobject_unref(reply);
@@ -104,8 +107,7 @@ static void no_hotplug(void)
 
 static void help_lists_the_properties(void)
 {
-    static const char *const names[] = {"boot-bypass", "granule", "aw-bits",
-                                        "reserved-regions"};
+    static const char *const names[] = {"boot-bypass", "granule", "aw-bits", "reserved-regions"};
     Run run = qemu_run("-machine none -device virtio-iommu-pci,help");
 
     g_assert_true(WIFEXITED(run.status));
@@ -120,13 +122,16 @@ static void help_lists_the_properties(void)
 
 static bool listing_has(QTestState *qts, const char *type, const char *property)
 {
-    QDict *reply = qtest_qmp(qts, "{'execute': 'device-list-properties', "
-                             "'arguments': {'typename': %s}}", type);
+    QDict *reply = qtest_qmp(qts,
+                             "{'execute': 'device-list-properties', "
+                             "'arguments': {'typename': %s}}",
+                             type);
     QListEntry *entry;
     bool found = false;
 
     g_assert_true(qdict_haskey(reply, "return"));
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(reply, "return"), entry) {
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(reply, "return"), entry)
+    {
         QDict *property_info = qobject_to(QDict, qlist_entry_obj(entry));
 
         found |= g_str_equal(qdict_get_str(property_info, "name"), property);
@@ -155,7 +160,8 @@ static bool mentions(QObject *object, const char *text)
     if (qobject_type(object) == QTYPE_QLIST) {
         QListEntry *entry;
 
-        QLIST_FOREACH_ENTRY(qobject_to(QList, object), entry) {
+        QLIST_FOREACH_ENTRY(qobject_to(QList, object), entry)
+        {
             if (mentions(qlist_entry_obj(entry), text)) {
                 return true;
             }
@@ -180,7 +186,8 @@ static void qmp_names_the_features(void)
     QListEntry *entry;
     bool found = false;
 
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(list, "return"), entry) {
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(list, "return"), entry)
+    {
         QDict *device = qobject_to(QDict, qlist_entry_obj(entry));
         QDict *status;
 
@@ -188,12 +195,13 @@ static void qmp_names_the_features(void)
             continue;
         }
         found = true;
-        status = qtest_qmp(vt->qts, "{'execute': 'x-query-virtio-status', "
-                           "'arguments': {'path': %s}}", qdict_get_str(device, "path"));
+        status = qtest_qmp(vt->qts,
+                           "{'execute': 'x-query-virtio-status', "
+                           "'arguments': {'path': %s}}",
+                           qdict_get_str(device, "path"));
         g_assert_true(qdict_haskey(status, "return"));
         g_assert_true(mentions(qdict_get(status, "return"), "VIRTIO_IOMMU_F_MAP_UNMAP"));
-        g_assert_true(mentions(qdict_get(status, "return"),
-                               "VIRTIO_IOMMU_F_BYPASS_CONFIG"));
+        g_assert_true(mentions(qdict_get(status, "return"), "VIRTIO_IOMMU_F_BYPASS_CONFIG"));
         qobject_unref(status);
     }
     g_assert_true(found);
@@ -205,7 +213,7 @@ static int64_t counter(Vt *vt, const char *name)
 {
     QDict *reply = qtest_qmp_assert_success_ref(
         vt->qts, "{'execute': 'qom-get', 'arguments': {"
-        "'path': '/machine/peripheral/iommu0/virtio-backend', 'property': 'stats'}}");
+                 "'path': '/machine/peripheral/iommu0/virtio-backend', 'property': 'stats'}}");
     int64_t value = qdict_get_int(reply, name);
 
     qobject_unref(reply);
@@ -246,19 +254,15 @@ static void mappings_are_limited(void)
     for (unsigned i = 0; i < 16; i++) {
         uint64_t start = iova + i * PAGE;
 
-        assert_status(vt_map(vt, 1 + i % 2, start, start + PAGE - 1, page(i), MAP_RW),
-                      VS_OK);
+        assert_status(vt_map(vt, 1 + i % 2, start, start + PAGE - 1, page(i), MAP_RW), VS_OK);
     }
-    assert_status(vt_map(vt, 1, iova + 16 * PAGE, iova + 17 * PAGE - 1, page(1), MAP_RW),
-                  VS_NOMEM);
+    assert_status(vt_map(vt, 1, iova + 16 * PAGE, iova + 17 * PAGE - 1, page(1), MAP_RW), VS_NOMEM);
     g_assert_true(edu_write_lands(&vt->edu[0], iova, page(0), 64));
     assert_status(vt_unmap(vt, 2, iova + PAGE, iova + 2 * PAGE - 1), VS_OK);
-    assert_status(vt_map(vt, 1, iova + 16 * PAGE, iova + 17 * PAGE - 1, page(1), MAP_RW),
-                  VS_OK);
+    assert_status(vt_map(vt, 1, iova + 16 * PAGE, iova + 17 * PAGE - 1, page(1), MAP_RW), VS_OK);
     /* A domain that goes gives its share back. */
     assert_status(vt_detach(vt, 2, EDU1), VS_OK);
-    assert_status(vt_map(vt, 1, iova + 17 * PAGE, iova + 18 * PAGE - 1, page(1), MAP_RW),
-                  VS_OK);
+    assert_status(vt_map(vt, 1, iova + 17 * PAGE, iova + 18 * PAGE - 1, page(1), MAP_RW), VS_OK);
     vt_free(vt);
 }
 

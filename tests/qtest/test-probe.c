@@ -45,8 +45,7 @@ static unsigned checked_regions(Vt *vt, uint32_t endpoint, ResvMem *out)
     return n;
 }
 
-static bool covered(const ResvMem *regions, unsigned n, uint64_t start, uint64_t end,
-                    int subtype)
+static bool covered(const ResvMem *regions, unsigned n, uint64_t start, uint64_t end, int subtype)
 {
     /* Sorted and disjoint: walk while they touch. */
     for (unsigned i = 0; i < n && start <= end; i++) {
@@ -177,8 +176,8 @@ static void many_regions_fit(void)
     Vt *vt;
 
     for (unsigned i = 0; i < 40; i++) {
-        g_string_append_printf(list, "%s\"0x%x:0x%x:0\"", i ? "," : "",
-                               0x40000000 + i * 0x10000, 0x40000fff + i * 0x10000);
+        g_string_append_printf(list, "%s\"0x%x:0x%x:0\"", i ? "," : "", 0x40000000 + i * 0x10000,
+                               0x40000fff + i * 0x10000);
     }
     vt = boot_with_regions(list->str);
     n = checked_regions(vt, EDU0, regions);
@@ -254,7 +253,8 @@ static void never_two_msi_regions(void)
 
     /* Either it says so at the start, or PROBE shows one. */
     run = qemu_run("-accel qtest -nodefaults -m 128 -machine q35 %s -S -monitor stdio "
-                   "<<EOF\nquit\nEOF\n", args);
+                   "<<EOF\nquit\nEOF\n",
+                   args);
     g_assert_true(WIFEXITED(run.status));
     if (WEXITSTATUS(run.status) == 1) {
         assert_one_sentence("%s", args);
@@ -271,13 +271,10 @@ static void map_over_reserved_is_inval(void)
     Vt *vt = vt_new();
 
     assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
-    assert_status(vt_map(vt, 1, MSI_START, MSI_START + PAGE - 1, page(1), MAP_RW),
-                  VS_INVAL);
+    assert_status(vt_map(vt, 1, MSI_START, MSI_START + PAGE - 1, page(1), MAP_RW), VS_INVAL);
     assert_status(vt_map(vt, 1, MSI_START, MSI_END, page(1), MAP_RW), VS_INVAL);
-    assert_status(vt_map(vt, 1, MSI_START - PAGE, MSI_START + PAGE - 1, page(1), MAP_RW),
-                  VS_INVAL);
-    assert_status(vt_map(vt, 1, MSI_END + 1 - PAGE, MSI_END + PAGE, page(1), MAP_RW),
-                  VS_INVAL);
+    assert_status(vt_map(vt, 1, MSI_START - PAGE, MSI_START + PAGE - 1, page(1), MAP_RW), VS_INVAL);
+    assert_status(vt_map(vt, 1, MSI_END + 1 - PAGE, MSI_END + PAGE, page(1), MAP_RW), VS_INVAL);
     assert_status(vt_map(vt, 1, 0, BIT64(32) - 1, 0, MAP_RW), VS_INVAL);
     /* Right up to both edges is fine. */
     assert_status(vt_map(vt, 1, MSI_START - PAGE, MSI_START - 1, page(1), MAP_RW), VS_OK);
@@ -354,8 +351,7 @@ static const Case cases[] = {
     {"RSV-3/user-region-over-the-machines", user_region_over_the_machines},
     {"RSV-4/map-over-reserved-is-inval", map_over_reserved_is_inval},
     {"RSV-5/doorbell-passes-while-attached", doorbell_passes_while_attached},
-    {"RSV-5/reserved-region-faults-while-attached",
-     reserved_region_faults_while_attached},
+    {"RSV-5/reserved-region-faults-while-attached", reserved_region_faults_while_attached},
     {"W15/user-regions-join-the-machines", user_regions_join_the_machines},
     {"W15/user-region-over-the-machines", user_region_over_the_machines},
 };

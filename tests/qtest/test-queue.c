@@ -89,7 +89,8 @@ static void probe_into_odd_pieces(void)
     segs[n++] = (Seg){in, 3, false};
     segs[n++] = (Seg){in + 3, req.len - 3, false};
     while (left) {
-        uint32_t piece = MIN(left, n % 2 ? 7u : 13u);
+        uint32_t most = n % 2 ? 7 : 13;
+        uint32_t piece = left < most ? left : most;
 
         segs[n++] = (Seg){out + total - left, piece, true};
         left -= piece;
@@ -114,8 +115,8 @@ static void run_batch(Vt *vt, unsigned features)
 
     assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
     for (unsigned i = 0; i < N; i++) {
-        Request req = req_map(1, IOVA + i * PAGE, IOVA + (i + 1) * PAGE - 1,
-                              page(N - i), i == 50 ? 0x80 : MAP_RW);
+        Request req = req_map(1, IOVA + i * PAGE, IOVA + (i + 1) * PAGE - 1, page(N - i),
+                              i == 50 ? 0x80 : MAP_RW);
         uint64_t in = vt_alloc(vt, req.len);
         Seg segs[2];
 
@@ -124,8 +125,7 @@ static void run_batch(Vt *vt, unsigned features)
         qtest_memset(vt->qts, outs[i], UNWRITTEN, 4);
         segs[0] = (Seg){in, req.len, false};
         segs[1] = (Seg){outs[i], 4, true};
-        heads[i] = features ? queue_add_indirect(&vt->req, segs, 2)
-                            : queue_add(&vt->req, segs, 2);
+        heads[i] = features ? queue_add_indirect(&vt->req, segs, 2) : queue_add(&vt->req, segs, 2);
     }
     queue_kick(&vt->req);
     for (unsigned i = 0; i < N; i++) {
@@ -289,8 +289,7 @@ static void corruption_asks_for_a_reset(void)
     publish_head_out_of_range(vt);
     queue_kick(&vt->req);
     vt_settle(vt);
-    g_assert_cmphex(virtio_status(&vt->iommu) & STATUS_NEEDS_RESET, ==,
-                    STATUS_NEEDS_RESET);
+    g_assert_cmphex(virtio_status(&vt->iommu) & STATUS_NEEDS_RESET, ==, STATUS_NEEDS_RESET);
     /* Configuration change notification. */
     g_assert_cmphex(qtest_readb(vt->qts, vt->iommu.isr) & 2, ==, 2);
     vt_bring_up(vt, F_USUAL, true);
@@ -325,8 +324,7 @@ static void ill_formed_input_keeps_the_device_working(void)
 
 static void own_rings_are_not_translated(void)
 {
-    static const char *const props[] = {"iommu_platform=on",
-                                        "iommu_platform=on,boot-bypass=off"};
+    static const char *const props[] = {"iommu_platform=on", "iommu_platform=on,boot-bypass=off"};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(props); i++) {
         Vt *vt = vt_boot(props[i], "");
@@ -355,8 +353,7 @@ static const Case cases[] = {
     {"GEN-11/many-requests-in-a-row", many_requests_in_a_row},
     {"GEN-13/malformed-chains-leave-qemu-alone", malformed_chains_leave_qemu_alone},
     {"W9/own-rings-are-not-translated", own_rings_are_not_translated},
-    {"W13/ill-formed-input-keeps-the-device-working",
-     ill_formed_input_keeps_the_device_working},
+    {"W13/ill-formed-input-keeps-the-device-working", ill_formed_input_keeps_the_device_working},
 };
 
 VT_MAIN(cases)

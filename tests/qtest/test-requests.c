@@ -167,12 +167,9 @@ static void outside_input_range_is_range(void)
     g_assert_cmphex(end, ==, BIT64(39) - 1);
     vt_attach_with_mailbox(vt, 1, EDU0);
     assert_status(vt_map(vt, 1, end + 1, end + PAGE, page(1), MAP_RW), VS_RANGE);
-    assert_status(vt_map(vt, 1, end - PAGE + 1, end + PAGE, page(1), MAP_RW),
-                  VS_RANGE);
-    assert_status(vt_map(vt, 1, BIT64(45), BIT64(45) + PAGE - 1, page(1), MAP_RW),
-                  VS_RANGE);
-    assert_status(vt_map(vt, 1, 0xfffffffffffff000ull, UINT64_MAX, page(1), MAP_RW),
-                  VS_RANGE);
+    assert_status(vt_map(vt, 1, end - PAGE + 1, end + PAGE, page(1), MAP_RW), VS_RANGE);
+    assert_status(vt_map(vt, 1, BIT64(45), BIT64(45) + PAGE - 1, page(1), MAP_RW), VS_RANGE);
+    assert_status(vt_map(vt, 1, 0xfffffffffffff000ull, UINT64_MAX, page(1), MAP_RW), VS_RANGE);
     assert_status(vt_map(vt, 1, IOVA, UINT64_MAX, page(1), MAP_RW), VS_RANGE);
     assert_blocked(edu, BIT64(45), page(1));
     /* The last page inside is fine. */
@@ -190,8 +187,7 @@ static void aw_bits_sets_the_input_range(void)
     vt_attach_with_mailbox(vt, 1, EDU0);
     map_page(vt, 1, BIT64(45), page(1));
     assert_reaches(&vt->edu[0], BIT64(45), page(1));
-    assert_status(vt_map(vt, 1, BIT64(48), BIT64(48) + PAGE - 1, page(1), MAP_RW),
-                  VS_RANGE);
+    assert_status(vt_map(vt, 1, BIT64(48), BIT64(48) + PAGE - 1, page(1), MAP_RW), VS_RANGE);
     vt_free(vt);
 }
 
@@ -329,8 +325,7 @@ static void attach_reserved_must_be_zero(void)
 
         req.bytes[i] = i == 16 ? 1 : 0x80;
         assert_status(vt_status(vt, &req), VS_INVAL);
-        assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW),
-                      VS_NOENT);
+        assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_NOENT);
     }
     assert_reaches(&vt->edu[0], page(1), page(1));
     vt_free(vt);
@@ -619,14 +614,11 @@ static void misaligned_map_is_range(void)
         uint64_t g = vt_granule(vt);
 
         assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
-        assert_status(vt_map(vt, 1, IOVA + g / 2, IOVA + 2 * g - 1, page(0), MAP_RW),
-                      VS_RANGE);
+        assert_status(vt_map(vt, 1, IOVA + g / 2, IOVA + 2 * g - 1, page(0), MAP_RW), VS_RANGE);
         assert_status(vt_map(vt, 1, IOVA, IOVA + g, page(0), MAP_RW), VS_RANGE);
         assert_status(vt_map(vt, 1, IOVA, IOVA + g - 2, page(0), MAP_RW), VS_RANGE);
-        assert_status(vt_map(vt, 1, IOVA, IOVA + g - 1, page(0) + g / 2, MAP_RW),
-                      VS_RANGE);
-        assert_status(vt_map(vt, 1, IOVA, IOVA + g / 2 - 1, page(0), MAP_RW),
-                      VS_RANGE);
+        assert_status(vt_map(vt, 1, IOVA, IOVA + g - 1, page(0) + g / 2, MAP_RW), VS_RANGE);
+        assert_status(vt_map(vt, 1, IOVA, IOVA + g / 2 - 1, page(0), MAP_RW), VS_RANGE);
         assert_status(vt_map(vt, 1, IOVA + 5, IOVA + 9, 0x1234, MAP_RW), VS_RANGE);
         assert_status(vt_map(vt, 1, IOVA, IOVA, page(0), MAP_RW), VS_RANGE);
         /* None of these left anything behind. */
@@ -673,8 +665,7 @@ static void map_unknown_flag_is_inval(void)
 
     assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
     for (unsigned bit = 3; bit < 32; bit++) {
-        assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1),
-                             MAP_RW | 1u << bit), VS_INVAL);
+        assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW | 1u << bit), VS_INVAL);
     }
     map_page(vt, 1, IOVA, page(1));
     vt_free(vt);
@@ -687,8 +678,7 @@ static void map_without_domain_is_noent(void)
     assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_NOENT);
     assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
     assert_status(vt_map(vt, 2, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_NOENT);
-    assert_status(vt_map(vt, 0x10001, IOVA, IOVA + PAGE - 1, page(1), MAP_RW),
-                  VS_NOENT);
+    assert_status(vt_map(vt, 0x10001, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_NOENT);
     vt_free(vt);
 }
 
@@ -793,12 +783,10 @@ static void mmio_flag_needs_its_feature(void)
 
     vt_bring_up(vt, F_USUAL & ~F_MMIO, true);
     assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
-    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW | MAP_MMIO),
-                  VS_INVAL);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW | MAP_MMIO), VS_INVAL);
     vt_bring_up(vt, F_USUAL, true);
     assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
-    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW | MAP_MMIO),
-                  VS_OK);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW | MAP_MMIO), VS_OK);
     assert_reaches(&vt->edu[0], IOVA, page(1));
     vt_free(vt);
 }
@@ -809,8 +797,7 @@ static void mmio_flag_gives_no_right(void)
     Vt *vt = vt_new();
 
     vt_attach_with_mailbox(vt, 1, EDU0);
-    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_READ | MAP_MMIO),
-                  VS_OK);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_READ | MAP_MMIO), VS_OK);
     assert_blocked(&vt->edu[0], IOVA, page(1));
     g_assert_true(edu_read_sees(&vt->edu[0], IOVA, page(1), 64));
     vt_free(vt);
@@ -839,8 +826,8 @@ static void physical_wrap_is_range(void)
     Vt *vt = vt_new();
 
     assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
-    assert_status(vt_map(vt, 1, IOVA, IOVA + 2 * PAGE - 1, 0xfffffffffffff000ull,
-                         MAP_RW), VS_RANGE);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + 2 * PAGE - 1, 0xfffffffffffff000ull, MAP_RW),
+                  VS_RANGE);
     assert_status(vt_map(vt, 1, IOVA, IOVA + 2 * PAGE - 1, page(1), MAP_RW), VS_OK);
     vt_free(vt);
 }
@@ -896,12 +883,12 @@ static void unmap_that_would_split_removes_nothing(void)
     assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
     map_page(vt, 1, IOVA, page(0));
     map_page(vt, 1, IOVA + PAGE, page(1));
-    assert_status(vt_map(vt, 1, IOVA + 2 * PAGE, IOVA + 4 * PAGE - 1, page(2), MAP_RW),
-                  VS_OK);
+    assert_status(vt_map(vt, 1, IOVA + 2 * PAGE, IOVA + 4 * PAGE - 1, page(2), MAP_RW), VS_OK);
     map_page(vt, 1, IOVA + 4 * PAGE, page(4));
     for (unsigned i = 0; i < G_N_ELEMENTS(splits); i++) {
-        assert_status(vt_unmap(vt, 1, IOVA + splits[i].first * PAGE,
-                               IOVA + (splits[i].last + 1) * PAGE - 1), VS_RANGE);
+        assert_status(
+            vt_unmap(vt, 1, IOVA + splits[i].first * PAGE, IOVA + (splits[i].last + 1) * PAGE - 1),
+            VS_RANGE);
         for (unsigned n = 0; n < 5; n++) {
             assert_reaches(edu, IOVA + n * PAGE, page(n));
         }
@@ -987,10 +974,8 @@ static void incongruent_mapping_hits_the_right_pages(void)
     static const struct {
         uint64_t iova, size, phys;
     } rows[] = {
-        {0x200000, 2 * MIB, 0x3001000},
-        {0x600000, 4 * MIB, 0x2fff000},
-        {0x1001000, 2 * MIB, 0x4000000},
-        {0x4000f000, 64 * KIB, 0x2004000},
+        {0x200000, 2 * MIB, 0x3001000},  {0x600000, 4 * MIB, 0x2fff000},
+        {0x1001000, 2 * MIB, 0x4000000}, {0x4000f000, 64 * KIB, 0x2004000},
         {BIT64(32), 8 * MIB, 0x3010000},
     };
     Vt *vt = vt_new();
@@ -998,17 +983,23 @@ static void incongruent_mapping_hits_the_right_pages(void)
 
     vt_attach_with_mailbox(vt, 1, EDU0);
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
-        const uint64_t offsets[] = {0, 0x800, PAGE, 0x3004, rows[i].size / 2 - 8,
-                                    rows[i].size / 2, rows[i].size - PAGE,
+        const uint64_t offsets[] = {0,
+                                    0x800,
+                                    PAGE,
+                                    0x3004,
+                                    rows[i].size / 2 - 8,
+                                    rows[i].size / 2,
+                                    rows[i].size - PAGE,
                                     rows[i].size - 64};
 
-        assert_status(vt_map(vt, 1, rows[i].iova, rows[i].iova + rows[i].size - 1,
-                             rows[i].phys, MAP_RW), VS_OK);
+        assert_status(
+            vt_map(vt, 1, rows[i].iova, rows[i].iova + rows[i].size - 1, rows[i].phys, MAP_RW),
+            VS_OK);
         for (unsigned n = 0; n < G_N_ELEMENTS(offsets); n++) {
-            g_assert_true(edu_write_lands(edu, rows[i].iova + offsets[n],
-                                          rows[i].phys + offsets[n], 64));
-            g_assert_true(edu_read_sees(edu, rows[i].iova + offsets[n],
-                                        rows[i].phys + offsets[n], 64));
+            g_assert_true(
+                edu_write_lands(edu, rows[i].iova + offsets[n], rows[i].phys + offsets[n], 64));
+            g_assert_true(
+                edu_read_sees(edu, rows[i].iova + offsets[n], rows[i].phys + offsets[n], 64));
         }
         /* Nothing beyond either end. */
         assert_blocked(edu, rows[i].iova + rows[i].size, rows[i].phys + rows[i].size);
@@ -1041,13 +1032,10 @@ static const Case cases[] = {
     {"OPS-2/unknown-type-comes-back-unwritten", unknown_type_comes_back_unwritten},
     {"OPS-3/head-reserved-is-ignored", head_reserved_is_ignored},
     {"OPS-4/tail-reserved-is-zero", tail_reserved_is_zero},
-    {"OPS-5/unattached-without-bypass-reaches-nothing",
-     unattached_without_bypass_reaches_nothing},
+    {"OPS-5/unattached-without-bypass-reaches-nothing", unattached_without_bypass_reaches_nothing},
     {"OPS-5/refused-attach-opens-no-msi-window", refused_attach_opens_no_msi_window},
-    {"OPS-D1/no-room-for-tail-comes-back-unwritten",
-     no_room_for_tail_comes_back_unwritten},
-    {"OPS-D1/no-room-for-head-comes-back-unwritten",
-     no_room_for_head_comes_back_unwritten},
+    {"OPS-D1/no-room-for-tail-comes-back-unwritten", no_room_for_tail_comes_back_unwritten},
+    {"OPS-D1/no-room-for-head-comes-back-unwritten", no_room_for_head_comes_back_unwritten},
     {"OPS-D1/short-request-is-inval", short_request_is_inval},
     {"OPS-D1/longer-request-is-served", longer_request_is_served},
     {"OPS-D2/outside-input-range-is-range", outside_input_range_is_range},
@@ -1063,22 +1051,19 @@ static const Case cases[] = {
     {"ATT-3/nobody-is-noent", attach_nobody_is_noent},
     {"ATT-3/the-iommu-itself-is-noent", attach_the_iommu_itself_is_noent},
     {"ATT-3/the-host-bridge-is-an-endpoint", attach_the_host_bridge},
+    {"ATT-3/wide-ids-are-nobody", wide_ids_are_nobody},
     {"ATT-4/two-endpoints-share-a-domain", two_endpoints_share_a_domain},
     {"ATT-5/flag-mismatch-is-inval", flag_mismatch_is_inval},
-    {"ATT-5/sole-member-keeps-its-mappings",
-     sole_member_flag_mismatch_keeps_the_mappings},
+    {"ATT-5/sole-member-keeps-its-mappings", sole_member_flag_mismatch_keeps_the_mappings},
     {"ATT-6/attach-moves-the-endpoint", attach_moves_the_endpoint},
-    {"ATT-7/moving-the-last-member-ends-the-domain",
-     moving_the_last_member_ends_the_domain},
-    {"ATT-7/refused-attach-leaves-the-old-attachment",
-     refused_attach_leaves_the_old_attachment},
+    {"ATT-7/moving-the-last-member-ends-the-domain", moving_the_last_member_ends_the_domain},
+    {"ATT-7/refused-attach-leaves-the-old-attachment", refused_attach_leaves_the_old_attachment},
     {"ATT-10/attach-attaches", attach_attaches},
     {"ATT-D1/attach-again-is-no-change", attach_again_is_no_change},
     {"DET-1/reserved-is-ignored", detach_reserved_is_ignored},
     {"DET-2/nobody-is-noent", detach_nobody_is_noent},
     {"DET-3/from-elsewhere-is-inval", detach_from_elsewhere_is_inval},
-    {"DET-4/detached-endpoint-loses-the-mappings",
-     detached_endpoint_loses_the_mappings},
+    {"DET-4/detached-endpoint-loses-the-mappings", detached_endpoint_loses_the_mappings},
     {"DET-D1/empty-domain-disappears", empty_domain_disappears},
     {"MAP-1/misaligned-is-range", misaligned_map_is_range},
     {"MAP-2/overlap-is-inval", overlapping_map_is_inval},
@@ -1102,12 +1087,10 @@ static const Case cases[] = {
     {"UNM-5/whole-range", unmap_whole_range},
     {"UNM-D1/inverted-is-inval", inverted_unmap_is_inval},
     {"W1/inverted-map-then-unmap-ends", inverted_map_then_unmap_ends},
-    {"W6/refused-attach-leaves-the-old-attachment",
-     refused_attach_leaves_the_old_attachment},
+    {"W6/refused-attach-leaves-the-old-attachment", refused_attach_leaves_the_old_attachment},
     {"W7/byte-before-a-mapping-is-not-mapped", byte_before_a_mapping_is_not_mapped},
     {"W7/write-at-the-last-read-only-byte", write_at_the_last_read_only_byte},
-    {"W8/incongruent-mapping-hits-the-right-pages",
-     incongruent_mapping_hits_the_right_pages},
+    {"W8/incongruent-mapping-hits-the-right-pages", incongruent_mapping_hits_the_right_pages},
     {"W8/transfer-crosses-mappings", transfer_crosses_mappings},
     {"W10/wide-ids-are-nobody", wide_ids_are_nobody},
 };

@@ -4,10 +4,10 @@
 #include "viommu_test.h"
 
 #define DISK 0x0038u /* 00:07.0 */
-#define DISK_ARGS                                                              \
-    "-object iothread,id=io0 "                                                 \
-    "-blockdev driver=null-co,node-name=n0,size=16777216,read-zeroes=on "           \
-    "-device virtio-blk-pci,drive=n0,iothread=io0,addr=7.0,iommu_platform=on," \
+#define DISK_ARGS                                                                                  \
+    "-object iothread,id=io0 "                                                                     \
+    "-blockdev driver=null-co,node-name=n0,size=16777216,read-zeroes=on "                          \
+    "-device virtio-blk-pci,drive=n0,iothread=io0,addr=7.0,iommu_platform=on,"                     \
     "disable-legacy=on,vectors=0 "
 
 #define SECTOR 512u

@@ -8,8 +8,7 @@
 
 /* Slots of root ports take part in native hotplug. */
 #define NATIVE_HOTPLUG "-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off "
-#define ROOT_PORT(n, slot)                                                     \
-    "-device pcie-root-port,id=rp" #n ",chassis=" #n ",addr=" #slot ".0 "
+#define ROOT_PORT(n, slot) "-device pcie-root-port,id=rp" #n ",chassis=" #n ",addr=" #slot ".0 "
 #define RP1 0x0028u /* 00:05.0 */
 #define RP2 0x0030u /* 00:06.0 */
 
@@ -31,9 +30,9 @@ static void assert_blocked(Edu *edu, uint64_t iova, uint64_t phys)
 /* One edu behind each of two root ports, on buses 1 and 2. */
 static Vt *two_root_ports(Edu *a, Edu *b)
 {
-    Vt *vt = vt_boot("", NATIVE_HOTPLUG ROOT_PORT(1, 5) ROOT_PORT(2, 6)
-                     "-device " EDU_ARGS ",id=a,bus=rp1,addr=0.0 "
-                     "-device " EDU_ARGS ",id=b,bus=rp2,addr=0.0");
+    Vt *vt = vt_boot("", NATIVE_HOTPLUG ROOT_PORT(1, 5)
+                             ROOT_PORT(2, 6) "-device " EDU_ARGS ",id=a,bus=rp1,addr=0.0 "
+                                             "-device " EDU_ARGS ",id=b,bus=rp2,addr=0.0");
 
     bridge_open(vt, RP1, 1, 1);
     bridge_open(vt, RP2, 2, 2);
@@ -85,11 +84,11 @@ static void functions_of_one_device(void)
 
 static void behind_a_switch(void)
 {
-    Vt *vt = vt_boot("", ROOT_PORT(1, 5)
-                     "-device x3130-upstream,id=up,bus=rp1 "
-                     "-device xio3130-downstream,id=d1,bus=up,chassis=11,addr=0.0 "
-                     "-device xio3130-downstream,id=d2,bus=up,chassis=12,addr=1.0 "
-                     "-device " EDU_ARGS ",bus=d1 -device " EDU_ARGS ",bus=d2");
+    Vt *vt =
+        vt_boot("", ROOT_PORT(1, 5) "-device x3130-upstream,id=up,bus=rp1 "
+                                    "-device xio3130-downstream,id=d1,bus=up,chassis=11,addr=0.0 "
+                                    "-device xio3130-downstream,id=d2,bus=up,chassis=12,addr=1.0 "
+                                    "-device " EDU_ARGS ",bus=d1 -device " EDU_ARGS ",bus=d2");
     Edu a, b;
 
     bridge_open(vt, RP1, 1, 4);
@@ -111,8 +110,8 @@ static void behind_a_switch(void)
 static void behind_an_expander(void)
 {
     Vt *vt = vt_boot("", "-device pxb-pcie,id=pxb,bus_nr=0x20,addr=5.0 "
-                     "-device pcie-root-port,id=rp1,bus=pxb,chassis=1,addr=0.0 "
-                     "-device " EDU_ARGS ",bus=rp1");
+                         "-device pcie-root-port,id=rp1,bus=pxb,chassis=1,addr=0.0 "
+                         "-device " EDU_ARGS ",bus=rp1");
     Edu a;
 
     bridge_open(vt, rid(0x20, 0, 0), 0x21, 0x21);
@@ -129,10 +128,10 @@ static void behind_an_expander(void)
 /* Buses that the machine lets bypass have no endpoints. */
 static void bypassed_expander_has_no_endpoints(void)
 {
-    Vt *vt = vt_boot("boot-bypass=off",
-                     "-device pxb-pcie,id=pxb,bus_nr=0x20,addr=5.0,bypass_iommu=on "
-                     "-device pcie-root-port,id=rp1,bus=pxb,chassis=1,addr=0.0 "
-                     "-device " EDU_ARGS ",bus=rp1");
+    Vt *vt =
+        vt_boot("boot-bypass=off", "-device pxb-pcie,id=pxb,bus_nr=0x20,addr=5.0,bypass_iommu=on "
+                                   "-device pcie-root-port,id=rp1,bus=pxb,chassis=1,addr=0.0 "
+                                   "-device " EDU_ARGS ",bus=rp1");
     Edu a;
 
     bridge_open(vt, rid(0x20, 0, 0), 0x21, 0x21);
@@ -243,10 +242,10 @@ static void id_of_a_bus_that_moved_away(void)
 /* Two edus on bus 2 behind a PCIe-to-PCI bridge: their DMA carries 02:00.0. */
 static Vt *behind_conventional_bridge(Edu *a, Edu *b)
 {
-    Vt *vt = vt_boot("", NATIVE_HOTPLUG ROOT_PORT(1, 5)
-                     "-device pcie-pci-bridge,id=pci1,bus=rp1,addr=0.0 "
-                     "-device " EDU_ARGS ",bus=pci1,addr=1.0 "
-                     "-device " EDU_ARGS ",bus=pci1,addr=2.0");
+    Vt *vt = vt_boot(
+        "", NATIVE_HOTPLUG ROOT_PORT(1, 5) "-device pcie-pci-bridge,id=pci1,bus=rp1,addr=0.0 "
+                                           "-device " EDU_ARGS ",bus=pci1,addr=1.0 "
+                                           "-device " EDU_ARGS ",bus=pci1,addr=2.0");
 
     bridge_open(vt, RP1, 1, 2);
     bridge_open(vt, BRIDGE, 2, 2);
@@ -461,8 +460,7 @@ static void bridge_comes_back(void)
 
     assert_status(vt_attach(vt, 1, rid(2, 0, 0), 0), VS_OK);
     unplug(vt, RP1, "pci1");
-    qtest_qmp_device_add(vt->qts, "pcie-pci-bridge", "pci2",
-                         "{'bus': 'rp1', 'addr': '0.0'}");
+    qtest_qmp_device_add(vt->qts, "pcie-pci-bridge", "pci2", "{'bus': 'rp1', 'addr': '0.0'}");
     slot_power(vt, RP1, true);
     bridge_open(vt, BRIDGE, 2, 2);
     assert_status(vt_probe(vt, rid(2, 1, 0)), VS_NOENT);
@@ -548,9 +546,9 @@ static void virtual_functions_come_and_go(void)
 static Vt *two_iommus(Vt *other, Edu *behind_expander)
 {
     Vt *vt = vt_boot("", "-device pxb-pcie,id=pxb,bus_nr=0x20,addr=5.0 "
-                     "-device pcie-root-port,id=rp1,bus=pxb,chassis=1,addr=0.0 "
-                     "-device " EDU_ARGS ",bus=rp1 "
-                     "-device virtio-iommu-pci,id=iommu1,bus=pcie.0,addr=7.0,root-bus=pxb");
+                         "-device pcie-root-port,id=rp1,bus=pxb,chassis=1,addr=0.0 "
+                         "-device " EDU_ARGS ",bus=rp1 "
+                         "-device virtio-iommu-pci,id=iommu1,bus=pcie.0,addr=7.0,root-bus=pxb");
 
     bridge_open(vt, rid(0x20, 0, 0), 0x21, 0x21);
     edu_init(vt, behind_expander, rid(0x21, 0, 0), true);
@@ -644,8 +642,7 @@ static const Case cases[] = {
     {"ATT-3/behind-a-switch", behind_a_switch},
     {"ATT-3/behind-an-expander", behind_an_expander},
     {"ATT-3/bypassed-expander-has-no-endpoints", bypassed_expander_has_no_endpoints},
-    {"FLT-3/names-the-new-id-after-renumbering",
-     fault_after_renumbering_names_the_new_id},
+    {"FLT-3/names-the-new-id-after-renumbering", fault_after_renumbering_names_the_new_id},
     {"INI-D1/system-reset-with-bridges", system_reset_with_bridges},
     {"W2/dma-after-renumbering", dma_after_renumbering},
     {"W2/bus-without-a-number", bus_without_a_number},
@@ -661,8 +658,7 @@ static const Case cases[] = {
     {"W18/new-function-starts-without-bypass", new_function_starts_without_bypass},
     {"W18/powered-off-function-is-nobody", powered_off_function_is_nobody},
     {"W18/virtual-functions-come-and-go", virtual_functions_come_and_go},
-    {"W18/unplug-leaves-the-domain-to-the-others",
-     unplug_leaves_the_domain_to_the_others},
+    {"W18/unplug-leaves-the-domain-to-the-others", unplug_leaves_the_domain_to_the_others},
     {"MOD-7/each-iommu-has-its-own-endpoints", each_iommu_has_its_own_endpoints},
     {"MOD-7/reset-and-bypass-are-its-own", one_iommus_reset_and_bypass_are_its_own},
     {"MOD-7/impossible-sets-of-iommus", impossible_sets_of_iommus},

@@ -3,8 +3,6 @@
 
 #include <sys/prctl.h>
 
-#include "qobject/qdict.h"
-
 /* ------------------------------------------------------------------ */
 /* PCI                                                                 */
 
@@ -131,11 +129,9 @@ void pci_enable(Vt *vt, uint16_t bdf)
     pci_write16(vt, bdf, 4, 6); /* memory space, bus master */
 }
 
-void bridge_set_buses(Vt *vt, uint16_t bdf, uint8_t primary, uint8_t secondary,
-                      uint8_t subordinate)
+void bridge_set_buses(Vt *vt, uint16_t bdf, uint8_t primary, uint8_t secondary, uint8_t subordinate)
 {
-    pci_write32(vt, bdf, 0x18,
-                (uint32_t)subordinate << 16 | (uint32_t)secondary << 8 | primary);
+    pci_write32(vt, bdf, 0x18, (uint32_t)subordinate << 16 | (uint32_t)secondary << 8 | primary);
 }
 
 void bridge_open(Vt *vt, uint16_t bdf, uint8_t secondary, uint8_t subordinate)
@@ -311,8 +307,7 @@ void queue_init(Virtio *dev, Queue *q, uint16_t index)
     qtest_writew(qts, dev->common + COMMON_Q_ENABLE, 1);
 }
 
-static void encode_desc(uint8_t out[16], uint64_t addr, uint32_t len,
-                        uint16_t flags, uint16_t next)
+static void encode_desc(uint8_t out[16], uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
 {
     stq_le_p(out, addr);
     stl_le_p(out + 8, len);
@@ -320,8 +315,8 @@ static void encode_desc(uint8_t out[16], uint64_t addr, uint32_t len,
     stw_le_p(out + 14, next);
 }
 
-void queue_write_desc(Queue *q, uint16_t i, uint64_t addr, uint32_t len,
-                      uint16_t flags, uint16_t next)
+void queue_write_desc(Queue *q, uint16_t i, uint64_t addr, uint32_t len, uint16_t flags,
+                      uint16_t next)
 {
     uint8_t bytes[16];
 
@@ -355,8 +350,7 @@ uint16_t queue_add(Queue *q, const Seg *segs, unsigned n)
         bool last = i == n - 1;
 
         queue_write_desc(q, (uint16_t)(head + i), segs[i].addr, segs[i].len,
-                         (uint16_t)((last ? 0 : DESC_NEXT) |
-                                    (segs[i].write ? DESC_WRITE : 0)),
+                         (uint16_t)((last ? 0 : DESC_NEXT) | (segs[i].write ? DESC_WRITE : 0)),
                          (uint16_t)(last ? 0 : head + i + 1));
     }
     q->next_desc = (uint16_t)(head + n);
@@ -375,8 +369,7 @@ uint16_t queue_add_indirect(Queue *q, const Seg *segs, unsigned n)
         uint8_t bytes[16];
 
         encode_desc(bytes, segs[i].addr, segs[i].len,
-                    (uint16_t)((i + 1 < n ? DESC_NEXT : 0) |
-                               (segs[i].write ? DESC_WRITE : 0)),
+                    (uint16_t)((i + 1 < n ? DESC_NEXT : 0) | (segs[i].write ? DESC_WRITE : 0)),
                     (uint16_t)(i + 1));
         qtest_memwrite(vt->qts, table + 16ull * i, bytes, sizeof(bytes));
     }
@@ -441,8 +434,7 @@ enum {
 #define EDU_RUN 1u
 #define EDU_TO_RAM 2u
 
-static void edu_transfer(Edu *edu, uint64_t src, uint64_t dst, unsigned len,
-                         uint64_t cmd)
+static void edu_transfer(Edu *edu, uint64_t src, uint64_t dst, unsigned len, uint64_t cmd)
 {
     QTestState *qts = edu->vt->qts;
 
@@ -512,8 +504,8 @@ bool edu_write_lands(Edu *edu, uint64_t iova, uint64_t phys, unsigned len)
         return true;
     }
     if (untouched != len) {
-        g_error("%u of %u bytes written to I/O address 0x%" PRIx64
-                " are at 0x%" PRIx64, same, len, iova, phys);
+        g_error("%u of %u bytes written to I/O address 0x%" PRIx64 " are at 0x%" PRIx64, same, len,
+                iova, phys);
     }
     return false;
 }
@@ -543,8 +535,8 @@ bool edu_read_sees(Edu *edu, uint64_t iova, uint64_t phys, unsigned len)
         return true;
     }
     if (same) {
-        g_error("%u of %u bytes read at I/O address 0x%" PRIx64
-                " come from 0x%" PRIx64, same, len, iova, phys);
+        g_error("%u of %u bytes read at I/O address 0x%" PRIx64 " come from 0x%" PRIx64, same, len,
+                iova, phys);
     }
     return false;
 }
@@ -578,7 +570,8 @@ Vt *vt_machine_virt(const char *fmt, ...)
     args = g_strdup_vprintf(fmt, ap);
     va_end(ap);
     vt->qts = qtest_initf("-nodefaults -m 128 -machine virt,highmem-ecam=off "
-                          "-cpu cortex-a57 %s", args);
+                          "-cpu cortex-a57 %s",
+                          args);
     vt->ecam = 0x3f000000;
     vt->ecam_only = true;
     vt->bus_memory = 0x10000000;
@@ -726,8 +719,7 @@ Request req_detach(uint32_t domain, uint32_t endpoint)
     return req;
 }
 
-Request req_map(uint32_t domain, uint64_t iova, uint64_t last, uint64_t phys,
-                uint32_t flags)
+Request req_map(uint32_t domain, uint64_t iova, uint64_t last, uint64_t phys, uint32_t flags)
 {
     Request req = req_new(REQ_MAP, 36);
 
@@ -760,8 +752,8 @@ Request req_probe(uint32_t endpoint)
 Reply vt_send(Vt *vt, const Request *req, uint32_t writable)
 {
     Reply reply = {.writable = writable, .out = g_malloc0(writable + 1)};
-    uint64_t in = vt_alloc(vt, MAX(req->len, 1));
-    uint64_t out = vt_alloc(vt, MAX(writable, 1));
+    uint64_t in = vt_alloc(vt, req->len ? req->len : 1);
+    uint64_t out = vt_alloc(vt, writable ? writable : 1);
     Seg segs[2];
     unsigned n = 0;
     uint16_t head;
@@ -832,8 +824,7 @@ int vt_detach(Vt *vt, uint32_t domain, uint32_t endpoint)
     return vt_status(vt, &req);
 }
 
-int vt_map(Vt *vt, uint32_t domain, uint64_t iova, uint64_t last, uint64_t phys,
-           uint32_t flags)
+int vt_map(Vt *vt, uint32_t domain, uint64_t iova, uint64_t last, uint64_t phys, uint32_t flags)
 {
     Request req = req_map(domain, iova, last, phys, flags);
 
@@ -857,14 +848,13 @@ int vt_probe(Vt *vt, uint32_t endpoint)
 void vt_attach_with_mailbox(Vt *vt, uint32_t domain, uint32_t endpoint)
 {
     assert_status(vt_attach(vt, domain, endpoint, 0), VS_OK);
-    assert_status(vt_map(vt, domain, MAILBOX, MAILBOX + PAGE - 1, MAILBOX, MAP_RW),
-                  VS_OK);
+    assert_status(vt_map(vt, domain, MAILBOX, MAILBOX + PAGE - 1, MAILBOX, MAP_RW), VS_OK);
 }
 
 const char *status_name(int status)
 {
-    static const char *const names[] = {"OK", "IOERR", "UNSUPP", "DEVERR", "INVAL",
-                                        "RANGE", "NOENT", "FAULT", "NOMEM"};
+    static const char *const names[] = {"OK",    "IOERR", "UNSUPP", "DEVERR", "INVAL",
+                                        "RANGE", "NOENT", "FAULT",  "NOMEM"};
 
     if (status == VS_UNANSWERED) {
         return "no answer";
@@ -881,8 +871,7 @@ void vt_assert_alive(Vt *vt)
 /* ------------------------------------------------------------------ */
 /* PROBE properties                                                    */
 
-unsigned probe_regions(const uint8_t *area, uint32_t size, ResvMem *out,
-                       unsigned cap)
+unsigned probe_regions(const uint8_t *area, uint32_t size, ResvMem *out, unsigned cap)
 {
     uint32_t off = 0;
     unsigned n = 0;
@@ -892,10 +881,10 @@ unsigned probe_regions(const uint8_t *area, uint32_t size, ResvMem *out,
         uint16_t length = (uint16_t)lduw_le_p(area + off + 2);
         const uint8_t *value = area + off;
 
-        g_assert_cmphex(type & 0xf000, ==, 0);            /* PRB-4 */
-        g_assert_cmpuint(off + 4 + length, <=, size);     /* PRB-5, PRB-6 */
+        g_assert_cmphex(type & 0xf000, ==, 0);        /* PRB-4 */
+        g_assert_cmpuint(off + 4 + length, <=, size); /* PRB-5, PRB-6 */
         if (type == 1) {
-            g_assert_cmpuint(length, ==, 20);             /* PRB-5 */
+            g_assert_cmpuint(length, ==, 20);                       /* PRB-5 */
             g_assert_cmphex(value[5] | value[6] | value[7], ==, 0); /* RSV-1 */
             g_assert_cmpuint(n, <, cap);
             out[n].subtype = value[4];
@@ -906,7 +895,7 @@ unsigned probe_regions(const uint8_t *area, uint32_t size, ResvMem *out,
         off += 4u + length;
     }
     for (; off < size; off++) {
-        g_assert_cmphex(area[off], ==, 0);                /* PRB-8 */
+        g_assert_cmphex(area[off], ==, 0); /* PRB-8 */
     }
     return n;
 }
@@ -985,16 +974,15 @@ unsigned vt_drain_faults(Vt *vt)
 
 static Run run_shell(const char *tail)
 {
-    g_autofree char *line =
-        g_strdup_printf("exec timeout -k 1 20 %s -display none %s",
-                        g_getenv("QTEST_QEMU_BINARY"), tail);
+    g_autofree char *line = g_strdup_printf("exec timeout -k 1 20 %s -display none %s",
+                                            g_getenv("QTEST_QEMU_BINARY"), tail);
     char *argv[] = {(char *)"/bin/sh", (char *)"-c", line, NULL};
     g_autoptr(GError) error = NULL;
     Run run = {0};
 
     g_test_message("running: %s", line);
-    g_assert_true(g_spawn_sync(NULL, argv, NULL, G_SPAWN_DEFAULT, NULL, NULL,
-                               &run.out, &run.err, &run.status, &error));
+    g_assert_true(g_spawn_sync(NULL, argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &run.out, &run.err,
+                               &run.status, &error));
     return run;
 }
 
@@ -1093,8 +1081,7 @@ static void choose_qemu(const char *arch)
         return;
     }
     path = g_str_has_suffix(qemu, "x86_64")
-               ? g_strdup_printf("%.*s%s", (int)(strlen(qemu) - strlen("x86_64")), qemu,
-                                 arch)
+               ? g_strdup_printf("%.*s%s", (int)(strlen(qemu) - strlen("x86_64")), qemu, arch)
                : g_strdup(qemu);
     g_setenv("QTEST_QEMU_BINARY", path, true);
 }

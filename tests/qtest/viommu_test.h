@@ -14,8 +14,9 @@
 #define VIOMMU_TEST_H
 
 #include "qemu/osdep.h"
-#include "qemu/bswap.h"
+
 #include "libqtest.h"
+#include "qemu/bswap.h"
 
 #define KIB 1024ull
 #define MIB (1024ull * KIB)
@@ -82,9 +83,9 @@ enum {
 #define F_ACCESS_PLATFORM BIT64(33)
 #define F_RING_RESET BIT64(40)
 /* What a plain driver takes: everything of this device type. */
-#define F_USUAL                                                                \
-    (F_INPUT_RANGE | F_DOMAIN_RANGE | F_MAP_UNMAP | F_PROBE | F_MMIO |         \
-     F_BYPASS_CONFIG | F_VERSION_1)
+#define F_USUAL                                                                                    \
+    (F_INPUT_RANGE | F_DOMAIN_RANGE | F_MAP_UNMAP | F_PROBE | F_MMIO | F_BYPASS_CONFIG |           \
+     F_VERSION_1)
 
 #define STATUS_ACKNOWLEDGE 1u
 #define STATUS_DRIVER 2u
@@ -191,8 +192,8 @@ bool virtio_negotiate(Virtio *dev, uint64_t features);
 void virtio_driver_ok(Virtio *dev);
 
 void queue_init(Virtio *dev, Queue *q, uint16_t index);
-void queue_write_desc(Queue *q, uint16_t i, uint64_t addr, uint32_t len,
-                      uint16_t flags, uint16_t next);
+void queue_write_desc(Queue *q, uint16_t i, uint64_t addr, uint32_t len, uint16_t flags,
+                      uint16_t next);
 /* Puts a head into the available ring. */
 void queue_publish(Queue *q, uint16_t head);
 /* Builds a chain and publishes it; returns its head. */
@@ -237,9 +238,9 @@ bool edu_read_sees(Edu *edu, uint64_t iova, uint64_t phys, unsigned len);
 
 struct Vt {
     QTestState *qts;
-    uint64_t ecam;       /* memory-mapped configuration space */
-    bool ecam_only;      /* there are no ports for it */
-    uint32_t bus_memory; /* where bus 0's memory window begins */
+    uint64_t ecam;          /* memory-mapped configuration space */
+    bool ecam_only;         /* there are no ports for it */
+    uint32_t bus_memory;    /* where bus 0's memory window begins */
     uint32_t next_bar[256]; /* per bus, within the bus's window */
     uint64_t next_queue;
     uint64_t arena;
@@ -300,8 +301,7 @@ typedef struct Request {
 
 Request req_attach(uint32_t domain, uint32_t endpoint, uint32_t flags);
 Request req_detach(uint32_t domain, uint32_t endpoint);
-Request req_map(uint32_t domain, uint64_t iova, uint64_t last, uint64_t phys,
-                uint32_t flags);
+Request req_map(uint32_t domain, uint64_t iova, uint64_t last, uint64_t phys, uint32_t flags);
 Request req_unmap(uint32_t domain, uint64_t iova, uint64_t last);
 Request req_probe(uint32_t endpoint);
 
@@ -315,8 +315,7 @@ int vt_status(Vt *vt, const Request *req);
 
 int vt_attach(Vt *vt, uint32_t domain, uint32_t endpoint, uint32_t flags);
 int vt_detach(Vt *vt, uint32_t domain, uint32_t endpoint);
-int vt_map(Vt *vt, uint32_t domain, uint64_t iova, uint64_t last, uint64_t phys,
-           uint32_t flags);
+int vt_map(Vt *vt, uint32_t domain, uint64_t iova, uint64_t last, uint64_t phys, uint32_t flags);
 int vt_unmap(Vt *vt, uint32_t domain, uint64_t iova, uint64_t last);
 int vt_probe(Vt *vt, uint32_t endpoint);
 /* ATTACHes and maps the mailbox at its own address, so that edu_read_sees()
@@ -324,16 +323,14 @@ int vt_probe(Vt *vt, uint32_t endpoint);
 void vt_attach_with_mailbox(Vt *vt, uint32_t domain, uint32_t endpoint);
 
 const char *status_name(int status);
-#define assert_status(actual, expected)                                        \
-    do {                                                                       \
-        int actual_ = (actual), expected_ = (expected);                        \
-        if (actual_ != expected_) {                                            \
-            g_autofree char *text_ = g_strdup_printf(                          \
-                "%s: %s, expected %s", #actual, status_name(actual_),          \
-                status_name(expected_));                                       \
-            g_assertion_message(G_LOG_DOMAIN, __FILE__, __LINE__, G_STRFUNC,   \
-                                text_);                                        \
-        }                                                                      \
+#define assert_status(actual, expected)                                                            \
+    do {                                                                                           \
+        int actual_ = (actual), expected_ = (expected);                                            \
+        if (actual_ != expected_) {                                                                \
+            g_autofree char *text_ = g_strdup_printf(                                              \
+                "%s: %s, expected %s", #actual, status_name(actual_), status_name(expected_));     \
+            g_assertion_message(G_LOG_DOMAIN, __FILE__, __LINE__, G_STRFUNC, text_);               \
+        }                                                                                          \
     } while (0)
 
 /* The device is not broken and answers requests. */
@@ -348,8 +345,7 @@ typedef struct ResvMem {
 } ResvMem;
 
 /* Parses the properties area strictly; returns the number of RESV_MEM. */
-unsigned probe_regions(const uint8_t *area, uint32_t size, ResvMem *out,
-                       unsigned cap);
+unsigned probe_regions(const uint8_t *area, uint32_t size, ResvMem *out, unsigned cap);
 /* PROBEs and parses. */
 unsigned vt_probe_regions(Vt *vt, uint32_t endpoint, ResvMem *out, unsigned cap);
 
@@ -396,10 +392,10 @@ typedef struct Case {
 /* Each case runs in a process of its own with a time limit, so a crash or a
  * hang of QEMU is that case's failure only. */
 int vt_main(int argc, char **argv, const char *arch, const Case *cases, size_t count);
-#define VT_MAIN_ARCH(arch, cases)                                              \
-    int main(int argc, char **argv)                                            \
-    {                                                                          \
-        return vt_main(argc, argv, arch, cases, G_N_ELEMENTS(cases));          \
+#define VT_MAIN_ARCH(arch, cases)                                                                  \
+    int main(int argc, char **argv)                                                                \
+    {                                                                                              \
+        return vt_main(argc, argv, arch, cases, G_N_ELEMENTS(cases));                              \
     }
 #define VT_MAIN(cases) VT_MAIN_ARCH("x86_64", cases)
 
