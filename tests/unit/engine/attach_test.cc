@@ -47,13 +47,16 @@ TEST(Attach, ATT_3_NoSuchEndpointIsNoent)
     EXPECT_EQ(machine.stats().domains, 0u);
 }
 
+TEST(Attach, W9_ATT_3_TheIommuIsNoEndpoint)
+{
+    Machine machine;
+    machine.add(kIommuId);
+    EXPECT_EQ(machine.attach(1, kIommuId), NOENT);
+}
+
 TEST(Attach, ATT_3_IdOutsideTheTopologyIsNotResolved)
 {
     Machine machine;
-    // The function exists, but where the IOMMU itself sits.
-    machine.add(kIommuId);
-    EXPECT_EQ(machine.attach(1, kIommuId), NOENT);
-
     machine.add(0x30);
     viommu_engine_set_topology(machine.engine(), nullptr, 0);
     EXPECT_EQ(machine.attach(1, 0x30), NOENT);
@@ -79,6 +82,21 @@ TEST(Attach, W10_ATT_3_IdIsNotCutTo16Bits)
     EXPECT_EQ(machine.attach(1, 0x10030), NOENT);
     EXPECT_EQ(machine.attach(1, 0xabcd0030), NOENT);
     EXPECT_EQ(machine.stats().domains, 0u);
+}
+
+TEST(Attach, W10_AllBitsOfTheIdCount)
+{
+    Machine machine;
+    Function &pci = machine.add(kMmioId & 0xffff);
+    Function &mmio = machine.add(kMmioId);
+    EXPECT_EQ(machine.attach(1, kMmioId), OK);
+    EXPECT_EQ(machine.map(1, 0x1000, 0x1fff, 0x5000), OK);
+    EXPECT_EQ(machine.read(mmio, 0x1000), 0x5000u);
+    EXPECT_EQ(machine.read(pci, 0x1000), FAULT);
+    EXPECT_EQ(machine.detach(1, kMmioId & 0xffff), INVAL);
+    EXPECT_EQ(machine.read(mmio, 0x2000), FAULT);
+    machine.pop();
+    EXPECT_EQ(machine.pop()->endpoint, kMmioId);
 }
 
 TEST(Attach, ATT_4_EndpointsShareADomain)

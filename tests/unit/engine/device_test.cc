@@ -177,6 +177,27 @@ TEST(Device, GEN_6_GEN_8_ConfigSpaceIsLittleEndian)
     EXPECT_EQ(bytes[16], 0x10);
 }
 
+TEST(Device, CFG_2_LowestBitOfTheMaskIsTheGranule)
+{
+    Config config;
+    config.page_size_mask = 0x40210000;
+    Machine machine(config);
+    EXPECT_EQ(le<uint64_t>(machine.config(), 0), 0x40210000u);
+    machine.add(0x30);
+    EXPECT_EQ(machine.attach(1, 0x30), OK);
+    EXPECT_EQ(machine.map(1, 0x1000, 0x1fff, 0x5000), RANGE);
+    EXPECT_EQ(machine.map(1, 0x10000, 0x1ffff, 0x50000), OK);
+}
+
+TEST(Device, W12_CFG_D1_AWriteChangesNothingButBypass)
+{
+    Machine machine;
+    std::vector<uint8_t> expected = machine.config();
+    EXPECT_TRUE(viommu_engine_write_bypass(machine.engine(), 1));
+    expected[VIOMMU_CONFIG_BYPASS] = 1;
+    EXPECT_EQ(machine.config(), expected);
+}
+
 TEST(Device, CFG_3_MayStartWithBypass)
 {
     Machine machine(Config().bypass(true));

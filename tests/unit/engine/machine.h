@@ -45,6 +45,8 @@ inline constexpr uint64_t kAllFeatures = VIOMMU_F_INPUT_RANGE | VIOMMU_F_DOMAIN_
 inline constexpr uint32_t kProbeSize = 512;
 // Where the IOMMU itself sits: carved out of what it manages.
 inline constexpr uint32_t kIommuId = 0x10;
+// The one ID beyond 16 bits that the machine has.
+inline constexpr uint32_t kMmioId = 0xffff0005;
 
 // A request, well formed until told otherwise.
 class Request
