@@ -200,8 +200,61 @@ static void switching_equals_never_fails_io(void)
     vt_free(vt);
 }
 
+/* The device's parts are deleted first and have events of their own. */
+static void wait_deleted(Vt *vt, const char *id)
+{
+    for (bool gone = false; !gone;) {
+        QDict *event = qtest_qmp_eventwait_ref(vt->qts, "DEVICE_DELETED");
+        const char *device = qdict_get_try_str(qdict_get_qdict(event, "data"), "device");
+
+        gone = device && g_str_equal(device, id);
+        qobject_unref(event);
+    }
+}
+
+/* The disk is pulled out while its thread works through the IOMMU. */
+static void unplugged_in_mid_io(void)
+{
+    Vt *vt = vt_new_with("", "-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off "
+                             "-object iothread,id=io0 "
+                             "-blockdev driver=null-co,node-name=n0,size=16777216,"
+                             "read-zeroes=on "
+                             "-device pcie-root-port,id=rp1,chassis=1,addr=5.0");
+    uint16_t port = rid(0, 5, 0), bdf = rid(1, 0, 0);
+    unsigned cap = pci_find_cap(vt, port, 0x10, 0);
+
+    bridge_open(vt, port, 1, 1);
+    for (unsigned round = 0; round < 8; round++) {
+        Disk disk;
+
+        qtest_qmp_device_add(vt->qts, "virtio-blk-pci", "disk",
+                             "{'bus': 'rp1', 'addr': '0.0', 'drive': 'n0', 'iothread': 'io0', "
+                             "'iommu_platform': true, 'vectors': 0}");
+        pci_write16(vt, port, cap + 0x18, 0x0100); /* slot power on */
+        vt_settle(vt);
+        vt->next_bar[1] = 0;
+        vt->next_queue = QUEUE_BASE + 8 * 0x3000;
+        virtio_probe(vt, &disk.dev, bdf);
+        assert_status(vt_attach(vt, 1, bdf, 0), VS_OK);
+        map_identity(vt, 1);
+        disk_open(vt, &disk);
+        disk_read(&disk, 64, page(64), 64 * KIB);
+        if (round % 2) {
+            disk_wait(&disk, 64);
+        }
+        qtest_qmp_device_del_send(vt->qts, "disk");
+        pci_write16(vt, port, cap + 0x18, 0x0700); /* slot power off */
+        wait_deleted(vt, "disk");
+        assert_status(vt_probe(vt, bdf), VS_NOENT);
+        assert_status(vt_unmap(vt, 1, 0, RAM_SIZE - 1), VS_NOENT);
+    }
+    vt_assert_alive(vt);
+    vt_free(vt);
+}
+
 static const Case cases[] = {
     {"ATT-10/disk-works-translated", disk_works_translated},
+    {"W18/unplugged-in-mid-io", unplugged_in_mid_io},
     {"W20/losing-access-in-mid-io", losing_access_in_mid_io},
     {"W21/faults-from-a-thread", faults_from_a_thread},
     {"W23/switching-equals-never-fails-io", switching_equals_never_fails_io},

@@ -235,6 +235,29 @@ static void id_of_a_bus_that_moved_away(void)
     vt_free(vt);
 }
 
+/* A guest may number two buses alike; the ID then means one of the two, always
+ * the same one, and nobody gets more than that. */
+static void two_buses_with_one_number(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+
+    bridge_set_buses(vt, RP2, 0, 1, 1);
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    g_assert_true(edu_write_lands(&a, IOVA, page(1), 64) != edu_write_lands(&b, IOVA, page(1), 64));
+    assert_status(vt_detach(vt, 1, rid(1, 0, 0)), VS_OK);
+    assert_reaches(&a, page(2), page(2));
+    assert_reaches(&b, page(2), page(2));
+    /* A bridge that claims to lead to its own bus. */
+    bridge_set_buses(vt, RP2, 0, 0, 0xff);
+    assert_status(vt_probe(vt, EDU0), VS_OK);
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&vt->edu[0], IOVA, page(1));
+    vt_free(vt);
+}
+
 /* ---- conventional bridges ---- */
 
 #define BRIDGE 0x0100u /* 01:00.0 */
@@ -422,6 +445,30 @@ static void unplug_leaves_the_domain_to_the_others(void)
     assert_reaches(&b, IOVA2, page(2));
     unplug(vt, RP2, "b");
     assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_NOENT);
+    vt_assert_alive(vt);
+    vt_free(vt);
+}
+
+/* Its record may still wait for a buffer when a function goes. */
+static void pending_fault_of_an_unplugged_function(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+    Fault fault;
+
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    assert_status(vt_attach(vt, 1, rid(2, 0, 0), 0), VS_OK);
+    for (unsigned i = 0; i < 8; i++) {
+        edu_to_ram(&a, IOVA + i * PAGE, 0, 8);
+    }
+    unplug(vt, RP1, "a");
+    qtest_clock_step(vt->qts, 1000000000);
+    vt_post_events(vt, 32, FAULT_RECORD_SIZE);
+    while (vt_pop_fault(vt, &fault)) {
+        g_assert_cmphex(fault.endpoint, ==, rid(1, 0, 0));
+    }
+    edu_to_ram(&b, IOVA, 0, 8);
+    g_assert_cmphex(vt_wait_fault(vt).endpoint, ==, rid(2, 0, 0));
     vt_assert_alive(vt);
     vt_free(vt);
 }
@@ -650,12 +697,14 @@ static const Case cases[] = {
     {"W3/bridge-comes-back", bridge_comes_back},
     {"W16/swapped-buses-swap-the-ids", swapped_buses_swap_the_ids},
     {"W16/id-of-a-bus-that-moved-away", id_of_a_bus_that_moved_away},
+    {"W16/two-buses-with-one-number", two_buses_with_one_number},
     {"W17/aliased-function-by-its-own-id", aliased_function_by_its_own_id},
     {"W17/aliased-function-by-its-alias", aliased_function_by_its_alias},
     {"W17/alias-group-moves-together", alias_group_moves_together},
     {"W17/fault-of-an-aliased-function", fault_of_an_aliased_function},
     {"W18/replugged-function-is-unattached", replugged_function_is_unattached},
     {"W18/new-function-starts-without-bypass", new_function_starts_without_bypass},
+    {"W18/pending-fault-of-an-unplugged-function", pending_fault_of_an_unplugged_function},
     {"W18/powered-off-function-is-nobody", powered_off_function_is_nobody},
     {"W18/virtual-functions-come-and-go", virtual_functions_come_and_go},
     {"W18/unplug-leaves-the-domain-to-the-others", unplug_leaves_the_domain_to_the_others},
