@@ -113,12 +113,12 @@ static uint32_t ror(uint32_t x, int n)
 }
 
 /* The eight variables keep their places: each round names them one further on. */
-#define SHA_ROUND(a, b, c, d, e, f, g, h, i)                                                   \
-    do {                                                                                       \
-        uint32_t t = h + (ror(e, 6) ^ ror(e, 11) ^ ror(e, 25)) + (g ^ (e & (f ^ g))) +         \
-                     sha_k[i] + w[i];                                                          \
-        d += t;                                                                                \
-        h = t + (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22)) + ((a & b) | (c & (a | b)));             \
+#define SHA_ROUND(a, b, c, d, e, f, g, h, i)                                                       \
+    do {                                                                                           \
+        uint32_t t =                                                                               \
+            h + (ror(e, 6) ^ ror(e, 11) ^ ror(e, 25)) + (g ^ (e & (f ^ g))) + sha_k[i] + w[i];     \
+        d += t;                                                                                    \
+        h = t + (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22)) + ((a & b) | (c & (a | b)));                 \
     } while (0)
 
 static void sha_block(Sha256 *s, const uint8_t *p)
@@ -348,24 +348,33 @@ static void devices_command(void)
     list_bus("platform", true);
 }
 
-/* The entry of /sys/class/CLASS that belongs to the device called `name`. */
+/*
+ * The entry of /sys/class/CLASS that belongs to the device called `name`; a
+ * driver may make it some time after it was bound.
+ */
 static void class_entry(char *to, size_t room, const char *class, const char *name)
 {
     char base[64], needle[128];
-    struct dirent *e;
 
     snprintf(base, sizeof base, "/sys/class/%s", class);
     snprintf(needle, sizeof needle, "/%s/", name);
-    DIR *dir = opendir(base);
-    while (dir && (e = readdir(dir))) {
-        char path[512], real[PATH_MAX], part[600];
+    for (uint64_t start = now_ms(); now_ms() - start < 10000; usleep(20000)) {
+        DIR *dir = opendir(base);
+        struct dirent *e;
 
-        snprintf(path, sizeof path, "%s/%s", base, e->d_name);
-        snprintf(part, sizeof part, "%s/partition", path);
-        if (is_entry(e) && realpath(path, real) && strstr(real, needle) && access(part, F_OK)) {
-            snprintf(to, room, "%s", e->d_name);
+        while (dir && (e = readdir(dir))) {
+            char path[512], real[PATH_MAX], part[600];
+
+            snprintf(path, sizeof path, "%s/%s", base, e->d_name);
+            snprintf(part, sizeof part, "%s/partition", path);
+            if (is_entry(e) && realpath(path, real) && strstr(real, needle) && access(part, F_OK)) {
+                snprintf(to, room, "%s", e->d_name);
+                closedir(dir);
+                return;
+            }
+        }
+        if (dir) {
             closedir(dir);
-            return;
         }
     }
     answer("error no %s device belongs to %s", class, name);
@@ -411,8 +420,8 @@ static int open_disk(const char *name, uint64_t *size)
 
 static void *dma_buffer(size_t n)
 {
-    void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
-                   -1, 0);
+    void *p =
+        mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
     if (p == MAP_FAILED) {
         fail("mmap");
@@ -475,6 +484,8 @@ static void disk_write_command(const char *name, uint64_t bytes)
  */
 enum { TEST_ETHERTYPE = 0x88b5, PAYLOAD = 1400, WINDOW = 32 };
 
+static const uint8_t peer_mac[ETH_ALEN] = {2, 0, 0, 0, 0, 1};
+
 typedef struct __attribute__((packed)) {
     struct ethhdr eth;
     uint32_t index; /* network order, as `total` */
@@ -488,7 +499,7 @@ static void bring_up(int s, const char *interface, struct ifreq *ifr)
     if (ioctl(s, SIOCGIFFLAGS, ifr)) {
         fail("SIOCGIFFLAGS");
     }
-    ifr->ifr_flags |= IFF_UP | IFF_PROMISC;
+    ifr->ifr_flags |= IFF_UP;
     if (ioctl(s, SIOCSIFFLAGS, ifr)) {
         fail("SIOCSIFFLAGS");
     }
@@ -528,7 +539,7 @@ static void net_command(const char *name, uint32_t total)
     if (bind(s, (struct sockaddr *)&addr, sizeof addr) || ioctl(s, SIOCGIFHWADDR, &ifr)) {
         fail("bind");
     }
-    memset(f.eth.h_dest, 0xff, ETH_ALEN);
+    memcpy(f.eth.h_dest, peer_mac, ETH_ALEN);
     memcpy(f.eth.h_source, ifr.ifr_hwaddr.sa_data, ETH_ALEN);
     f.eth.h_proto = htons(TEST_ETHERTYPE);
     f.total = htonl(total);
@@ -553,7 +564,7 @@ static void net_command(const char *name, uint32_t total)
             Frame r;
             ssize_t n = recv(s, &r, sizeof r, 0);
             uint32_t i = ntohl(r.index);
-            if (n == (ssize_t)sizeof r && memcmp(r.eth.h_source, ifr.ifr_hwaddr.sa_data, ETH_ALEN) &&
+            if (n == (ssize_t)sizeof r && !memcmp(r.eth.h_source, peer_mac, ETH_ALEN) &&
                 i < total && !done[i]) {
                 memcpy(in + (size_t)i * PAYLOAD, r.payload, PAYLOAD);
                 done[i] = true;
@@ -572,7 +583,9 @@ static void net_command(const char *name, uint32_t total)
     Sha256 sum;
     sha_begin(&sum);
     sha_add(&sum, out, (size_t)total * PAYLOAD);
-    answer("data sent=%llu sent_sha256=%s", (unsigned long long)total * PAYLOAD, sha_end(&sum));
+    answer("data mac=%02x:%02x:%02x:%02x:%02x:%02x sent=%llu sent_sha256=%s", f.eth.h_source[0],
+           f.eth.h_source[1], f.eth.h_source[2], f.eth.h_source[3], f.eth.h_source[4],
+           f.eth.h_source[5], (unsigned long long)total * PAYLOAD, sha_end(&sum));
     sha_begin(&sum);
     sha_add(&sum, in, (size_t)total * PAYLOAD);
     answer("data received=%llu received_sha256=%s resent=%u ms=%llu interface=%s",
@@ -637,10 +650,38 @@ static void set_command_bits(int config, off_t at, uint16_t bits)
     }
 }
 
-/* One DMA by a function that no driver owns. */
-static void edu_command(const char *name, uint64_t address, bool to_memory)
+/* The guest-physical address of a page that stays where it is. */
+static uint64_t physical_address(const void *page)
+{
+    uint64_t entry = 0;
+    int fd = open("/proc/self/pagemap", O_RDONLY);
+
+    if (mlock(page, 4096) || fd < 0 ||
+        pread(fd, &entry, 8, (off_t)((uintptr_t)page / 4096 * 8)) != 8 ||
+        !(entry & ((1ull << 55) - 1))) {
+        fail("pagemap");
+    }
+    close(fd);
+    return (entry & ((1ull << 55) - 1)) * 4096;
+}
+
+static bool all_bytes(const uint8_t *p, uint8_t value, size_t n)
+{
+    while (n && *p == value) {
+        p++;
+        n--;
+    }
+    return !n;
+}
+
+/*
+ * A function that no driver owns, and that is in no domain, writes to the
+ * physical address of a page of ours.
+ */
+static void edu_command(const char *name)
 {
     char path[256];
+    uint8_t *page = dma_buffer(4096);
 
     snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/config", name);
     int config = open(path, O_RDWR);
@@ -658,7 +699,11 @@ static void edu_command(const char *name, uint64_t address, bool to_memory)
         fail("mmap of resource0");
     }
     check_edu(bar);
-    edu_dma(bar, address, 8, to_memory);
+    memset(page, 0x5a, 4096);
+    uint64_t address = physical_address(page);
+    edu_dma(bar, address, 8, true);
+    answer("data address=%#llx changed=%d", (unsigned long long)address,
+           !all_bytes(page, 0x5a, 4096));
 }
 
 /* --- a user-space driver through VFIO ---------------------------------------- */
@@ -711,8 +756,11 @@ static Vfio vfio_open(const char *name)
 static void vfio_map(const Vfio *v, void *memory, uint64_t iova, uint64_t size, uint32_t rights)
 {
     struct vfio_iommu_type1_dma_map map = {
-        .argsz = sizeof map, .flags = rights, .vaddr = (uintptr_t)memory,
-        .iova = iova, .size = size,
+        .argsz = sizeof map,
+        .flags = rights,
+        .vaddr = (uintptr_t)memory,
+        .iova = iova,
+        .size = size,
     };
 
     if (ioctl(v->container, VFIO_IOMMU_MAP_DMA, &map)) {
@@ -727,15 +775,6 @@ static void vfio_unmap(const Vfio *v, uint64_t iova, uint64_t size)
     if (ioctl(v->container, VFIO_IOMMU_UNMAP_DMA, &unmap) || unmap.size != size) {
         fail("VFIO_IOMMU_UNMAP_DMA");
     }
-}
-
-static bool all_bytes(const uint8_t *p, uint8_t value, size_t n)
-{
-    while (n && *p == value) {
-        p++;
-        n--;
-    }
-    return !n;
 }
 
 /*
@@ -820,8 +859,8 @@ static void run_command(char **args, int n)
         disk_write_command(args[1], number(args[2]));
     } else if (!strcmp(verb, "net") && n == 3) {
         net_command(args[1], (uint32_t)number(args[2]));
-    } else if (!strcmp(verb, "edu") && n == 4) {
-        edu_command(args[1], number(args[2]), !strcmp(args[3], "write"));
+    } else if (!strcmp(verb, "edu") && n == 2) {
+        edu_command(args[1]);
     } else if (!strcmp(verb, "vfio") && n == 4) {
         vfio_command(args[1], number(args[2]), number(args[3]));
     } else {

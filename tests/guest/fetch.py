@@ -29,6 +29,10 @@ KERNELS = {
 }
 
 
+LIST_BYTES = 160 << 20  # the list and what apt makes of it
+MARGIN_BYTES = 64 << 20
+
+
 class FetchError(Exception):
     """What is wrong and what to do about it, in one sentence."""
 
@@ -129,6 +133,8 @@ class Apt:
             f'APT::Architecture "{self.arch}";',
             f'APT::Architectures {{ "{self.arch}"; }};',
             'Acquire::Languages "none";',
+            'Acquire::GzipIndexes "true";',
+            'Dir::Cache::srcpkgcache "";',
             'Acquire::Retries "2";',
             # An unprivileged apt user could not write into a private cache.
             'APT::Sandbox::User "root";',
@@ -197,19 +203,19 @@ def locked(root):
     """One process at a time changes the cache."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with open(root / "lock", "w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except PermissionError as err:
+        lock = open(root / "lock", "w", encoding="ascii")
+    except OSError as err:
         raise FetchError(f"The cache {root} cannot be written ({err.strerror}): "
                          "set VIOMMU_CACHE to a folder of yours.") from err
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
-def _need_space(root, package, info):
-    need = int(info.get("Size", 0)) + 1024 * int(info.get("Installed-Size", 0)) + (64 << 20)
+def _need_space(root, what, need):
     free = shutil.disk_usage(root).free
     if free < need:
-        raise FetchError(f"{package} needs {need >> 20} MiB in {root} and {free >> 20} MiB are "
+        raise FetchError(f"{what} needs {need >> 20} MiB in {root} and {free >> 20} MiB are "
                          "free: free some, or set VIOMMU_CACHE to a folder on a larger disk.")
 
 
@@ -244,6 +250,7 @@ def fetch(package, arch="amd64", refresh=False, log=lambda text: None):
         store.mkdir(exist_ok=True)
         apt = Apt(root, arch)
         log(f"looking up {package} ({arch}) in Debian {SUITE}")
+        _need_space(root, f"the package list of Debian {SUITE}", LIST_BYTES)
         apt.update()
         real, info = package, apt.show(package)
         if package in KERNELS.values():
@@ -255,7 +262,8 @@ def fetch(package, arch="amd64", refresh=False, log=lambda text: None):
         version = info["Version"]
         folder = store / f"{real}_{version.replace(':', '%3a')}_{arch}"
         if not folder.is_dir():
-            _need_space(store, real, info)
+            _need_space(store, real, int(info.get("Size", 0)) + MARGIN_BYTES +
+                        1024 * int(info.get("Installed-Size", 0)))
             log(f"downloading {real} {version} ({int(info.get('Size', 0)) >> 20} MiB)")
             incoming = store / f"{folder.name}.download"
             incoming.mkdir(exist_ok=True)
