@@ -281,21 +281,31 @@ static void attribute(char *to, size_t room, const char *format, ...)
     }
 }
 
+enum { ACCESS_PLATFORM = 33 };
+
 static bool is_entry(const struct dirent *e)
 {
     return e->d_name[0] != '.';
 }
 
-/* The driver of a function's child on the virtio bus, or "none". */
-static void virtio_driver(char *to, size_t room, const char *device)
+/*
+ * The driver of a function's child on the virtio bus, and whether both sides
+ * agreed on ACCESS_PLATFORM: without it, its data goes past every IOMMU.
+ */
+static void virtio_child(char *driver, size_t room, char *platform, const char *device)
 {
     DIR *dir = opendir(device);
     struct dirent *e;
 
-    snprintf(to, room, "none");
+    snprintf(driver, room, "none");
+    *platform = '0';
     while (dir && (e = readdir(dir))) {
         if (!strncmp(e->d_name, "virtio", 6)) {
-            link_name(to, room, "%s/%s/driver", device, e->d_name);
+            char features[128];
+
+            link_name(driver, room, "%s/%s/driver", device, e->d_name);
+            attribute(features, sizeof features, "%s/%s/features", device, e->d_name);
+            *platform = strlen(features) > ACCESS_PLATFORM ? features[ACCESS_PLATFORM] : '0';
         }
     }
     if (dir) {
@@ -312,7 +322,7 @@ static void list_bus(const char *bus, bool only_grouped)
     DIR *dir = opendir(base);
     while (dir && (e = readdir(dir))) {
         char device[512], real[PATH_MAX], driver[256], child[256], group[256], type[64] = "none";
-        char iommu[256], vendor[32], id[32], class[32];
+        char iommu[256], vendor[32], id[32], class[32], platform;
 
         if (!is_entry(e)) {
             continue;
@@ -327,14 +337,14 @@ static void list_bus(const char *bus, bool only_grouped)
         }
         link_name(driver, sizeof driver, "%s/driver", device);
         link_name(iommu, sizeof iommu, "%s/iommu", device);
-        virtio_driver(child, sizeof child, device);
+        virtio_child(child, sizeof child, &platform, device);
         attribute(vendor, sizeof vendor, "%s/vendor", device);
         attribute(id, sizeof id, "%s/device", device);
         attribute(class, sizeof class, "%s/class", device);
         answer("data bus=%s name=%s path=%s vendor=%s device=%s class=%s driver=%s virtio=%s "
-               "group=%s type=%s iommu=%s",
+               "platform=%c group=%s type=%s iommu=%s",
                bus, e->d_name, real + strlen("/sys/devices/"), vendor, id, class, driver, child,
-               group, type, iommu);
+               platform, group, type, iommu);
     }
     if (dir) {
         closedir(dir);

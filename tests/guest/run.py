@@ -137,6 +137,8 @@ class Trial:
             d = e.device = devices[e.path]
             driver = d["virtio"] if d["driver"] == "virtio-pci" else d["driver"]
             check(driver == e.driver, f"{e.path}: driver {driver}, expected {e.driver}")
+            check(d["virtio"] == "none" or d["platform"] == "1",
+                  f"{e.path} ({driver}): without ACCESS_PLATFORM its data is not translated")
             check(d["group"] != "none", f"{e.path} ({driver}): in no IOMMU group, its DMA "
                                         "is not translated")
             check(d["iommu"] == iommu["name"],
