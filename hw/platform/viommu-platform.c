@@ -219,10 +219,10 @@ static void device_unrealized(DeviceListener *listener, DeviceState *dev)
 
 /*
  * A function that is switched off (VFs disabled, slot powered off) loses its
- * attachment, but QEMU tells nobody.  It does change the memory topology, by
- * taking the function's bus mastering away, and that is the moment to look.
- * The attachment itself ends in a bottom half, or before the next request is
- * looked at, because it changes the memory topology in turn.
+ * attachment, but QEMU tells nobody.  If the function was a bus master, the
+ * memory topology changes, and that is the moment to look; if it was not, it
+ * is early enough before the next request.  The attachment itself ends in a
+ * bottom half, because that changes the memory topology in turn.
  */
 static void note_switched_off(PCIDevice *dev)
 {
@@ -238,7 +238,7 @@ static void note_switched_off(PCIDevice *dev)
     }
 }
 
-static void memory_committed(MemoryListener *listener)
+static void look_for_switched_off(void)
 {
     if (platform.root_buses) {
         viommu_pci_for_each_switched_off(platform.root_buses,
@@ -246,7 +246,12 @@ static void memory_committed(MemoryListener *listener)
     }
 }
 
-void viommu_platform_settle(void)
+static void memory_committed(MemoryListener *listener)
+{
+    look_for_switched_off();
+}
+
+static void forget_switched_off(void *opaque)
 {
     g_autoptr(GHashTable) devices = NULL;
     GHashTableIter iter;
@@ -267,9 +272,10 @@ void viommu_platform_settle(void)
     }
 }
 
-static void settle_bh(void *opaque)
+void viommu_platform_settle(void)
 {
-    viommu_platform_settle();
+    look_for_switched_off();
+    forget_switched_off(NULL);
 }
 
 /* -- the model -- */
@@ -387,7 +393,7 @@ static void platform_init(void)
     platform.spaces = g_hash_table_new_full(place_hash, place_equal, NULL,
                                             drop_space);
     platform.switched_off = g_hash_table_new(NULL, NULL);
-    platform.switched_off_bh = qemu_bh_new(settle_bh, NULL);
+    platform.switched_off_bh = qemu_bh_new(forget_switched_off, NULL);
     platform.device_listener.unrealize = device_unrealized;
     device_listener_register(&platform.device_listener);
     platform.memory_listener = (MemoryListener) {
