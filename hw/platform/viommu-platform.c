@@ -18,6 +18,7 @@
 #include "hw/sysbus.h"
 #include "system/system.h"
 
+#include "hw/platform/viommu-fdt.h"
 #include "hw/platform/viommu-pci-bus.h"
 #include "hw/platform/viommu-platform.h"
 
@@ -377,8 +378,9 @@ static void machine_done(Notifier *notifier, void *data)
     for (guint i = 0; i < platform.iommus->len; i++) {
         VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
 
-        viommu_engine_set_topology(s->engine, platform.topology, i);
+        viommu_device_set_topology(s, platform.topology, i, &error_fatal);
     }
+    viommu_fdt_describe(platform.topology, platform.iommus->len, &error_fatal);
     g_hash_table_iter_init(&iter, platform.spaces);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         bind_space(value);

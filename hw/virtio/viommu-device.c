@@ -5,6 +5,7 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qapi/util.h"
 #include "qapi/visitor.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
@@ -20,11 +21,20 @@
 #include "hw/virtio/viommu-device.h"
 #include "trace-viommu.h"
 
+/* Where the topology array's layouts and the specification part ways. */
+#define COMMON_CONFIG 36
+
 QEMU_BUILD_BUG_ON(VIOMMU_CONFIG_BYPASS >= VIOMMU_CONFIG_SIZE);
+QEMU_BUILD_BUG_ON(COMMON_CONFIG > VIOMMU_CONFIG_SIZE);
 
 static void viommu_get_config(VirtIODevice *vdev, uint8_t *config)
 {
-    viommu_engine_read_config(VIRTIO_IOMMU(vdev)->engine, config);
+    VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
+
+    viommu_engine_read_config(s->engine, config);
+    if (s->array) {
+        memcpy(config + COMMON_CONFIG, s->array, s->array_size);
+    }
 }
 
 /*
@@ -43,7 +53,8 @@ static void viommu_set_config(VirtIODevice *vdev, const uint8_t *config)
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
 
-    if (viommu_engine_write_bypass(s->engine, config[VIOMMU_CONFIG_BYPASS])) {
+    if (s->topology == VIOMMU_ARRAY_OFF &&
+        viommu_engine_write_bypass(s->engine, config[VIOMMU_CONFIG_BYPASS])) {
         vdev->generation++; /* GEN-7 */
         trace_viommu_bypass(config[VIOMMU_CONFIG_BYPASS]);
     }
@@ -70,6 +81,34 @@ static void viommu_set_status(VirtIODevice *vdev, uint8_t status)
     if (live && vdev->vm_running) {
         viommu_queue_resume(s);
     }
+}
+
+bool viommu_device_set_topology(VirtIOIOMMU *s, const ViommuTopology *topology,
+                                uint32_t index, Error **errp)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    char sentence[256];
+    size_t size;
+
+    viommu_engine_set_topology(s->engine, topology, index);
+    if (s->topology == VIOMMU_ARRAY_OFF) {
+        return true;
+    }
+    size = viommu_topology_array(topology, index, s->topology, s->config_limit,
+                                 NULL, 0, sentence, sizeof(sentence));
+    if (!size) {
+        error_setg(errp, "virtio-iommu: topology: %s", sentence);
+        return false;
+    }
+    s->array_size = size - COMMON_CONFIG;
+    s->array = g_malloc(s->array_size);
+    viommu_topology_array(topology, index, s->topology, s->config_limit,
+                          s->array, s->array_size, sentence, sizeof(sentence));
+
+    vdev->config = g_realloc(vdev->config, MAX(size, VIOMMU_CONFIG_SIZE));
+    vdev->config_len = size;
+    refresh_config_copy(s);
+    return true;
 }
 
 static void reset_engine(VirtIOIOMMU *s, bool system)
@@ -214,6 +253,50 @@ static bool collect_regions(VirtIOIOMMU *s, ViommuRegion **out, size_t *count,
     return true;
 }
 
+/* The layouts disagree in their first bytes, so it is named, never guessed. */
+static const QEnumLookup array_layouts = {
+    .array = (const char *const[]) {
+        [VIOMMU_ARRAY_OFF] = "off",
+        [1] = "",
+        [VIOMMU_ARRAY_V2] = "v2",
+        [VIOMMU_ARRAY_V3] = "v3",
+    },
+    .size = VIOMMU_ARRAY_V3 + 1,
+};
+
+static void get_layout(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    int value = *(ViommuArrayLayout *)object_field_prop_ptr(obj, opaque);
+
+    visit_type_enum(v, name, &value, &array_layouts, errp);
+}
+
+static void set_layout(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    ViommuArrayLayout *layout = object_field_prop_ptr(obj, opaque);
+    g_autofree char *str = NULL;
+
+    if (!visit_type_str(v, name, &str, errp)) {
+        return;
+    }
+    for (int i = 0; i < array_layouts.size; i++) {
+        if (*str && !strcmp(str, array_layouts.array[i])) {
+            *layout = i;
+            return;
+        }
+    }
+    error_setg(errp, "%s: '%s' is neither off, v2 nor v3", name, str);
+}
+
+static const PropertyInfo prop_layout = {
+    .type = "str",
+    .description = "topology array in the config space (off/v2/v3)",
+    .get = get_layout,
+    .set = set_layout,
+};
+
 static bool page_size_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
 {
     switch (s->granule_mode) {
@@ -247,6 +330,7 @@ static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
                             VIOMMU_F_MMIO | VIOMMU_F_BYPASS_CONFIG,
         .domain_last = UINT32_MAX,
         .boot_bypass = s->boot_bypass,
+        .topology_array = s->topology != VIOMMU_ARRAY_OFF,
         .max_mappings = s->max_mappings,
         .max_domains = s->max_domains,
     };
@@ -356,6 +440,7 @@ static void viommu_instance_finalize(Object *obj)
     }
     g_free(s->resv_regions);
     g_strfreev(s->root_bus_names);
+    g_free(s->array);
 }
 
 static void visit_u64(Visitor *v, const char *name, uint64_t value,
@@ -428,6 +513,8 @@ static const Property viommu_properties[] = {
                              GRANULE_MODE_HOST),
     DEFINE_PROP_UINT8("aw-bits", VirtIOIOMMU, aw_bits, 64),
     DEFINE_PROP_STRING("root-bus", VirtIOIOMMU, root_bus),
+    DEFINE_PROP("topology", VirtIOIOMMU, topology, prop_layout,
+                ViommuArrayLayout),
     DEFINE_PROP_UINT64("max-mappings", VirtIOIOMMU, max_mappings,
                        4 * 1024 * 1024),
     DEFINE_PROP_UINT32("max-domains", VirtIOIOMMU, max_domains, 65536),

@@ -38,6 +38,8 @@ struct VirtIOIOMMU {
     uint32_t nr_resv_regions;
     char *root_bus;
     char **root_bus_names;      /* the same, taken apart */
+    ViommuArrayLayout topology;
+    size_t config_limit;        /* most that the transport's window shows */
 
     VirtQueue *req_vq;
     VirtQueue *event_vq;
@@ -48,6 +50,8 @@ struct VirtIOIOMMU {
 
     ViommuEngine *engine;
     uint64_t features;
+    uint8_t *array;             /* config space from byte 36 on; NULL: stock */
+    size_t array_size;
     DeviceState *transport;     /* the device the user named */
     bool in_bus_reset;          /* between reset phases enter and exit */
     bool system_reset;          /* this reset is one of the whole system */
@@ -85,6 +89,13 @@ struct ViommuSpace {
 };
 
 /* viommu-device.c */
+
+/*
+ * Puts the topology array that @topology has for IOMMU @index into the config
+ * space, if the user wants one.  Once, when the machine is complete.
+ */
+bool viommu_device_set_topology(VirtIOIOMMU *s, const ViommuTopology *topology,
+                                uint32_t index, Error **errp);
 
 /* One element of "reserved-regions": START:LAST:TYPE as stock QEMU has it. */
 extern const PropertyInfo viommu_prop_region;

@@ -15,6 +15,9 @@
 
 OBJECT_DECLARE_SIMPLE_TYPE(VirtIOIOMMUPCI, VIRTIO_IOMMU_PCI)
 
+/* Size of the region that virtio-pci shows the device's configuration in. */
+#define DEVICE_CONFIG_WINDOW 4096
+
 struct VirtIOIOMMUPCI {
     VirtIOPCIProxy parent_obj;
     VirtIOIOMMU vdev;
@@ -38,6 +41,7 @@ static void viommu_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
         return;
     }
     dev->vdev.transport = DEVICE(proxy);
+    dev->vdev.config_limit = DEVICE_CONFIG_WINDOW;
     object_property_set_link(OBJECT(dev), "primary-bus", OBJECT(bus),
                              &error_abort);
     virtio_pci_force_virtio_1(proxy);
