@@ -60,7 +60,10 @@ public:
 
     std::uint32_t ownerOf(const ViommuMmioEndpointDesc &endpoint) const
     {
-        return endpoint.iommu == VIOMMU_NO_IOMMU ? taker_ : endpoint.iommu;
+        if (endpoint.iommu != VIOMMU_NO_IOMMU) {
+            return endpoint.iommu;
+        }
+        return platformOwner_ != VIOMMU_NO_IOMMU ? platformOwner_ : taker_;
     }
 
 private:
@@ -226,6 +229,10 @@ private:
         if (busName == nullptr) {
             throw Refusal("IOMMU " + claimant + " claims a root bus without a name");
         }
+        if (std::strcmp(busName, VIOMMU_PLATFORM_BUS) == 0) {
+            claim(platformOwner_, iommu, busName);
+            return;
+        }
         const auto found = rootBusByName_.find(busName);
         if (found == rootBusByName_.end()) {
             throw Refusal("IOMMU " + claimant + " claims root bus " + busName +
@@ -235,7 +242,12 @@ private:
             throw Refusal("IOMMU " + claimant + " claims root bus " + busName +
                           ", which is set to bypass IOMMUs");
         }
-        std::uint32_t &owner = owners_[found->second];
+        claim(owners_[found->second], iommu, busName);
+    }
+
+    void claim(std::uint32_t &owner, std::uint32_t iommu, const char *busName)
+    {
+        const std::string claimant = machine_.iommus[iommu].name;
         if (owner == iommu) {
             throw Refusal("IOMMU " + claimant + " claims root bus " + busName + " twice");
         }
@@ -252,7 +264,8 @@ private:
     std::unordered_map<std::string, std::size_t> rootBusByName_;
     std::vector<std::size_t> rootBusOrder_;
     std::vector<std::uint32_t> owners_;
-    std::uint32_t taker_ = VIOMMU_NO_IOMMU; // of all that nobody claims
+    std::uint32_t platformOwner_ = VIOMMU_NO_IOMMU; // of the MMIO endpoints, by claim
+    std::uint32_t taker_ = VIOMMU_NO_IOMMU;         // of all that nobody claims
 };
 
 // `whole` without the functions in `holes`, in order.

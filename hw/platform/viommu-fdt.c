@@ -23,14 +23,46 @@ static bool tree_is_ours(MachineState *machine)
            (!strcmp(target, "aarch64") || !strcmp(target, "arm"));
 }
 
-void viommu_fdt_describe(const ViommuTopology *topology, size_t iommus,
-                         Error **errp)
+/* The virtio-mmio nodes of Arm's virt machine, by the address of their registers. */
+static char *transport_path(void *fdt, hwaddr base)
+{
+    int offset = -1;
+
+    if (!base) {
+        return NULL;
+    }
+    while ((offset = fdt_node_offset_by_compatible(fdt, offset,
+                                                   "virtio,mmio")) >= 0) {
+        const fdt64_t *reg;
+        char path[64];
+        int size;
+
+        reg = fdt_getprop(fdt, offset, "reg", &size);
+        if (reg && size >= (int)sizeof(*reg) && fdt64_ld(reg) == base &&
+            !fdt_get_path(fdt, offset, path, sizeof(path))) {
+            return g_strdup(path);
+        }
+    }
+    return NULL;
+}
+
+static void free_paths(char **paths, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        g_free(paths[i]);
+    }
+    g_free(paths);
+}
+
+void viommu_fdt_describe(const ViommuTopology *topology, const hwaddr *iommus,
+                         size_t iommu_count, const hwaddr *endpoints,
+                         size_t endpoint_count, Error **errp)
 {
     MachineState *machine = MACHINE(qdev_get_machine());
     void *fdt = machine->fdt;
-    g_autofree uint32_t *phandles = g_new0(uint32_t, iommus);
-    g_autofree const char **nodes = g_new0(const char *, iommus);
-    ViommuFdtNodes where = { .phandles = phandles, .mmio_iommu_nodes = nodes };
+    g_autofree uint32_t *phandles = NULL;
+    char **iommu_nodes, **endpoint_nodes;
+    ViommuFdtNodes where = { 0 };
     char pci_host[64];
     char sentence[256];
     int offset;
@@ -43,11 +75,23 @@ void viommu_fdt_describe(const ViommuTopology *topology, size_t iommus,
         !fdt_get_path(fdt, offset, pci_host, sizeof(pci_host))) {
         where.pci_host = pci_host;
     }
-    for (size_t i = 0; i < iommus; i++) {
+    phandles = g_new(uint32_t, iommu_count);
+    iommu_nodes = g_new0(char *, iommu_count);
+    endpoint_nodes = g_new0(char *, endpoint_count);
+    for (size_t i = 0; i < iommu_count; i++) {
         phandles[i] = qemu_fdt_alloc_phandle(fdt);
+        iommu_nodes[i] = transport_path(fdt, iommus[i]);
     }
+    for (size_t i = 0; i < endpoint_count; i++) {
+        endpoint_nodes[i] = transport_path(fdt, endpoints[i]);
+    }
+    where.phandles = phandles;
+    where.mmio_iommu_nodes = (const char *const *)iommu_nodes;
+    where.mmio_endpoint_nodes = (const char *const *)endpoint_nodes;
     if (!viommu_topology_fdt(topology, fdt, &where, sentence,
                              sizeof(sentence))) {
         error_setg(errp, "virtio-iommu: device tree: %s", sentence);
     }
+    free_paths(iommu_nodes, iommu_count);
+    free_paths(endpoint_nodes, endpoint_count);
 }

@@ -19,6 +19,7 @@
 #include "system/system.h"
 
 #include "hw/platform/viommu-fdt.h"
+#include "hw/platform/viommu-mmio-bus.h"
 #include "hw/platform/viommu-pci-bus.h"
 #include "hw/platform/viommu-platform.h"
 
@@ -29,6 +30,7 @@ typedef struct Platform {
     GPtrArray *iommus;          /* VirtIOIOMMU, in the order of their index */
     GHashTable *spaces;         /* ViommuPlace -> ViommuSpace */
     GPtrArray *root_buses;      /* PCIBus, by number; fixed at machine-done */
+    GPtrArray *transports;      /* DeviceState, by address; likewise */
     ViommuTopology *topology;   /* NULL before machine-done */
     DeviceListener device_listener;
     MemoryListener memory_listener;
@@ -39,9 +41,15 @@ typedef struct Platform {
 
 static Platform platform;
 
+static const char *device_name(DeviceState *dev)
+{
+    return dev->id ?: dev->canonical_path;
+}
+
+/* The user named the PCI function, or the device that sits on a transport. */
 static const char *iommu_name(VirtIOIOMMU *s)
 {
-    return s->transport->id ?: s->transport->canonical_path;
+    return device_name(s->on_mmio ? DEVICE(s) : s->transport);
 }
 
 /* -- spaces -- */
@@ -50,14 +58,16 @@ static guint place_hash(gconstpointer v)
 {
     const ViommuPlace *place = v;
 
-    return g_direct_hash(place->bus) * 31 + place->devfn;
+    return g_direct_hash(place->bus ?: (void *)place->transport) * 31 +
+           place->devfn;
 }
 
 static gboolean place_equal(gconstpointer va, gconstpointer vb)
 {
     const ViommuPlace *a = va, *b = vb;
 
-    return a->bus == b->bus && a->devfn == b->devfn;
+    return a->bus == b->bus && a->devfn == b->devfn &&
+           a->transport == b->transport;
 }
 
 static void drop_space(gpointer space)
@@ -65,23 +75,36 @@ static void drop_space(gpointer space)
     viommu_space_drop(space);
 }
 
-static VirtIOIOMMU *manager_of(const ViommuPlace *place)
+static VirtIOIOMMU *manager_of(const ViommuSpace *space)
 {
-    PCIBus *root = place->bus;
-    uint32_t index;
+    PCIBus *root = space->place.bus;
 
+    if (!root) {
+        uint32_t id = viommu_platform_endpoint_id(space);
+
+        for (guint i = 0; i < platform.iommus->len; i++) {
+            if (viommu_topology_manages(platform.topology, i, id)) {
+                return g_ptr_array_index(platform.iommus, i);
+            }
+        }
+        return NULL;
+    }
     while (!pci_bus_is_root(root)) {
         root = pci_get_bus(root->parent_dev);
     }
-    index = viommu_topology_root_bus_iommu(platform.topology, BUS(root)->name);
-    return index == VIOMMU_NO_IOMMU ? NULL
-                                    : g_ptr_array_index(platform.iommus, index);
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        if (viommu_topology_root_bus_iommu(platform.topology,
+                                           BUS(root)->name) == i) {
+            return g_ptr_array_index(platform.iommus, i);
+        }
+    }
+    return NULL;
 }
 
-/* Before machine-done nobody knows yet which IOMMU gets which root bus. */
+/* Before machine-done nobody knows yet which IOMMU gets what. */
 static void bind_space(ViommuSpace *space)
 {
-    VirtIOIOMMU *s = manager_of(&space->place);
+    VirtIOIOMMU *s = manager_of(space);
 
     if (s) {
         viommu_space_bind(space, s);
@@ -92,33 +115,54 @@ static bool is_iommu(const ViommuPlace *place)
 {
     for (guint i = 0; i < platform.iommus->len; i++) {
         VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
-        PCIDevice *dev = PCI_DEVICE(s->transport);
+        PCIDevice *dev = s->on_mmio ? NULL : PCI_DEVICE(s->transport);
 
-        if (pci_get_bus(dev) == place->bus && dev->devfn == place->devfn) {
+        if (dev && pci_get_bus(dev) == place->bus &&
+            dev->devfn == place->devfn) {
             return true;
         }
     }
     return false;
 }
 
-static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
+/* A device may need one before there is an IOMMU, so the table comes first. */
+static GHashTable *spaces(void)
 {
-    ViommuPlace place = { bus, devfn };
-    ViommuSpace *space;
-
-    /* W9: an IOMMU's own rings are never translated, by itself or another. */
-    if (is_iommu(&place)) {
-        return &address_space_memory;
+    if (!platform.spaces) {
+        platform.spaces = g_hash_table_new_full(place_hash, place_equal, NULL,
+                                                drop_space);
     }
-    space = g_hash_table_lookup(platform.spaces, &place);
+    return platform.spaces;
+}
+
+AddressSpace *viommu_platform_address_space(ViommuPlace place)
+{
+    ViommuSpace *space = g_hash_table_lookup(spaces(), &place);
+
     if (!space) {
         space = viommu_space_new(place);
-        g_hash_table_insert(platform.spaces, &space->place, space);
+        g_hash_table_insert(spaces(), &space->place, space);
         if (platform.topology) {
             bind_space(space);
         }
     }
     return &space->as;
+}
+
+bool viommu_platform_managed(ViommuPlace place)
+{
+    ViommuSpace *space = g_hash_table_lookup(spaces(), &place);
+
+    return space && space->s;
+}
+
+static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
+{
+    ViommuPlace place = { .bus = bus, .devfn = devfn };
+
+    /* W9: an IOMMU's own rings are never translated, by itself or another. */
+    return is_iommu(&place) ? &address_space_memory
+                            : viommu_platform_address_space(place);
 }
 
 static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
@@ -136,6 +180,16 @@ static const PCIIOMMUOps pci_ops = {
 
 uint32_t viommu_platform_endpoint_id(const ViommuSpace *space)
 {
+    guint index;
+
+    if (!space->place.bus) {
+        if (platform.transports &&
+            g_ptr_array_find(platform.transports, space->place.transport,
+                             &index)) {
+            return (VIOMMU_SEGMENT_MMIO << 16) + index;
+        }
+        return UINT32_MAX;
+    }
     return PCI_BUILD_BDF(pci_bus_num(space->place.bus), space->place.devfn);
 }
 
@@ -152,11 +206,10 @@ void viommu_platform_for_each_space(VirtIOIOMMU *s,
                                                   void *opaque),
                                     void *opaque)
 {
-    g_autoptr(GList) spaces =
-        platform.spaces ? g_hash_table_get_values(platform.spaces) : NULL;
+    g_autoptr(GList) list = g_hash_table_get_values(spaces());
 
-    spaces = g_list_sort(spaces, space_cmp);
-    for (GList *l = spaces; l; l = l->next) {
+    list = g_list_sort(list, space_cmp);
+    for (GList *l = list; l; l = l->next) {
         ViommuSpace *space = l->data;
 
         if (space->s == s) {
@@ -167,14 +220,24 @@ void viommu_platform_for_each_space(VirtIOIOMMU *s,
 
 bool viommu_platform_resolve(VirtIOIOMMU *s, uint32_t id, ViommuIdentity *out)
 {
-    ViommuPlace place;
+    ViommuPlace place = { 0 };
     ViommuSpace *space;
-    PCIDevice *dev;
+    PCIDevice *dev = NULL;
 
-    if (!viommu_pci_find(platform.root_buses, id, &place, &dev)) {
+    if (id >> 16 == VIOMMU_SEGMENT_MMIO) {
+        uint16_t index = id;
+
+        if (index >= platform.transports->len) {
+            return false;
+        }
+        place.transport = g_ptr_array_index(platform.transports, index);
+        if (!viommu_mmio_endpoint(place.transport)) {
+            return false;
+        }
+    } else if (!viommu_pci_find(platform.root_buses, id, &place, &dev)) {
         return false;
     }
-    space = g_hash_table_lookup(platform.spaces, &place);
+    space = g_hash_table_lookup(spaces(), &place);
     if (!space || space->s != s) {
         return false;
     }
@@ -190,7 +253,7 @@ bool viommu_platform_resolve(VirtIOIOMMU *s, uint32_t id, ViommuIdentity *out)
 static ViommuSpace *managed_space_of(PCIDevice *dev)
 {
     ViommuPlace place = viommu_pci_dma_place(dev);
-    ViommuSpace *space = g_hash_table_lookup(platform.spaces, &place);
+    ViommuSpace *space = g_hash_table_lookup(spaces(), &place);
 
     return space && space->s ? space : NULL;
 }
@@ -206,7 +269,7 @@ static void device_unrealized(DeviceListener *listener, DeviceState *dev)
         return;
     }
     g_hash_table_remove(platform.switched_off, pci_dev);
-    g_hash_table_iter_init(&iter, platform.spaces);
+    g_hash_table_iter_init(&iter, spaces());
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         ViommuSpace *space = value;
 
@@ -299,6 +362,36 @@ static gint root_bus_cmp(gconstpointer va, gconstpointer vb)
     return pci_bus_num(a) - pci_bus_num(b);
 }
 
+static GPtrArray *root_buses(void)
+{
+    GPtrArray *buses = g_ptr_array_new();
+
+    object_child_foreach_recursive(OBJECT(qdev_get_machine()),
+                                   collect_root_bus, buses);
+    g_ptr_array_sort(buses, root_bus_cmp);
+    return buses;
+}
+
+/* Expander buses are asked about through the bus that carries them. */
+static bool hook_root_buses(Error **errp)
+{
+    g_autoptr(GPtrArray) buses = root_buses();
+
+    for (guint i = 0; i < buses->len; i++) {
+        PCIBus *bus = g_ptr_array_index(buses, i);
+
+        if (bus->iommu_ops && bus->iommu_ops != &pci_ops) {
+            error_setg(errp, "virtio-iommu: root bus '%s' has another IOMMU",
+                       BUS(bus)->name);
+            return false;
+        }
+        if (!bus->parent_dev) {
+            pci_setup_iommu(bus, &pci_ops, NULL);
+        }
+    }
+    return true;
+}
+
 /*
  * A root bus owns the bus numbers from its own up to the next root bus's.
  * Both are properties, so what the model says never depends on how the guest
@@ -308,13 +401,17 @@ static bool build_topology(Error **errp)
 {
     GPtrArray *buses = platform.root_buses;
     g_autofree ViommuRootBusDesc *roots = g_new0(ViommuRootBusDesc, buses->len);
+    GPtrArray *transports = platform.transports;
     g_autofree ViommuIommuDesc *iommus =
         g_new0(ViommuIommuDesc, platform.iommus->len);
+    g_autofree ViommuMmioEndpointDesc *endpoints =
+        g_new0(ViommuMmioEndpointDesc, transports->len);
     ViommuMachineDesc machine = {
         .iommus = iommus,
         .iommu_count = platform.iommus->len,
         .root_buses = roots,
         .root_bus_count = buses->len,
+        .mmio_endpoints = endpoints,
     };
     char sentence[SENTENCE];
 
@@ -323,8 +420,10 @@ static bool build_topology(Error **errp)
 
         iommus[i] = (ViommuIommuDesc) {
             .name = iommu_name(s),
-            .kind = VIOMMU_IOMMU_PCI,
-            .requester_id = pci_get_bdf(PCI_DEVICE(s->transport)),
+            .kind = s->on_mmio ? VIOMMU_IOMMU_MMIO : VIOMMU_IOMMU_PCI,
+            .requester_id = s->on_mmio
+                            ? 0 : pci_get_bdf(PCI_DEVICE(s->transport)),
+            .base = s->on_mmio ? viommu_mmio_base(s->transport) : 0,
             .root_buses = (const char *const *)s->root_bus_names,
             .root_bus_count = s->root_bus_names
                               ? g_strv_length(s->root_bus_names) : 0,
@@ -342,6 +441,19 @@ static bool build_topology(Error **errp)
             .bypass = pci_bus_bypass_iommu(bus),
         };
     }
+    for (guint i = 0; i < transports->len; i++) {
+        DeviceState *transport = g_ptr_array_index(transports, i);
+        VirtIODevice *vdev = viommu_mmio_endpoint(transport);
+
+        if (vdev) {
+            endpoints[machine.mmio_endpoint_count++] = (ViommuMmioEndpointDesc) {
+                .name = device_name(DEVICE(vdev)),
+                .index = i,
+                .base = viommu_mmio_base(transport),
+                .iommu = VIOMMU_NO_IOMMU,
+            };
+        }
+    }
 
     platform.topology = viommu_topology_new(&machine, sentence,
                                             sizeof(sentence));
@@ -352,27 +464,38 @@ static bool build_topology(Error **errp)
     return true;
 }
 
+static void describe_in_fdt(Error **errp)
+{
+    g_autofree hwaddr *iommus = g_new0(hwaddr, platform.iommus->len);
+    g_autofree hwaddr *endpoints = g_new0(hwaddr, platform.transports->len);
+    size_t n = 0;
+
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
+
+        iommus[i] = s->on_mmio ? viommu_mmio_base(s->transport) : 0;
+    }
+    for (guint i = 0; i < platform.transports->len; i++) {
+        DeviceState *transport = g_ptr_array_index(platform.transports, i);
+
+        if (viommu_mmio_endpoint(transport)) {
+            endpoints[n++] = viommu_mmio_base(transport);
+        }
+    }
+    viommu_fdt_describe(platform.topology, iommus, platform.iommus->len,
+                        endpoints, n, errp);
+}
+
 static void machine_done(Notifier *notifier, void *data)
 {
     GHashTableIter iter;
     gpointer value;
 
-    for (guint i = 0; i < platform.iommus->len; i++) {
-        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
+    /* Another kind of IOMMU may have come after ours. */
+    hook_root_buses(&error_fatal);
 
-        /* Another kind of IOMMU may have come after ours. */
-        if (s->primary_bus->iommu_ops != &pci_ops) {
-            error_report("virtio-iommu: root bus '%s' has another IOMMU "
-                         "besides %s", BUS(s->primary_bus)->name,
-                         iommu_name(s));
-            exit(EXIT_FAILURE);
-        }
-    }
-
-    platform.root_buses = g_ptr_array_new();
-    object_child_foreach_recursive(OBJECT(qdev_get_machine()),
-                                   collect_root_bus, platform.root_buses);
-    g_ptr_array_sort(platform.root_buses, root_bus_cmp);
+    platform.root_buses = root_buses();
+    platform.transports = viommu_mmio_transports();
     build_topology(&error_fatal);
 
     for (guint i = 0; i < platform.iommus->len; i++) {
@@ -380,8 +503,8 @@ static void machine_done(Notifier *notifier, void *data)
 
         viommu_device_set_topology(s, platform.topology, i, &error_fatal);
     }
-    viommu_fdt_describe(platform.topology, platform.iommus->len, &error_fatal);
-    g_hash_table_iter_init(&iter, platform.spaces);
+    describe_in_fdt(&error_fatal);
+    g_hash_table_iter_init(&iter, spaces());
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         bind_space(value);
     }
@@ -392,8 +515,6 @@ static void machine_done(Notifier *notifier, void *data)
 static void platform_init(void)
 {
     platform.iommus = g_ptr_array_new();
-    platform.spaces = g_hash_table_new_full(place_hash, place_equal, NULL,
-                                            drop_space);
     platform.switched_off = g_hash_table_new(NULL, NULL);
     platform.switched_off_bh = qemu_bh_new(forget_switched_off, NULL);
     platform.device_listener.unrealize = device_unrealized;
@@ -407,11 +528,9 @@ static void platform_init(void)
     qemu_add_machine_init_done_notifier(&platform.machine_done);
 }
 
-bool viommu_platform_add(VirtIOIOMMU *s, PCIBus *bus, Error **errp)
+bool viommu_platform_add(VirtIOIOMMU *s, Error **errp)
 {
-    if (bus->iommu_ops && bus->iommu_ops != &pci_ops) {
-        error_setg(errp, "virtio-iommu: root bus '%s' has another IOMMU",
-                   BUS(bus)->name);
+    if (!hook_root_buses(errp)) {
         return false;
     }
     if (platform.topology) {
@@ -423,7 +542,6 @@ bool viommu_platform_add(VirtIOIOMMU *s, PCIBus *bus, Error **errp)
         platform_init();
     }
     g_ptr_array_add(platform.iommus, s);
-    pci_setup_iommu(bus, &pci_ops, NULL);
     return true;
 }
 
@@ -433,7 +551,7 @@ void viommu_platform_remove(VirtIOIOMMU *s)
     gpointer value;
 
     viommu_engine_set_topology(s->engine, NULL, 0);
-    g_hash_table_iter_init(&iter, platform.spaces);
+    g_hash_table_iter_init(&iter, spaces());
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         ViommuSpace *space = value;
 

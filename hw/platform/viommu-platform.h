@@ -11,11 +11,11 @@
 #include "hw/virtio/viommu-device.h"
 
 /*
- * Registers an IOMMU that sits on @bus; the PCI functions below that root bus
- * and the expander bridges on it are its endpoints from then on.  Fails with
- * one sentence if the bus has an IOMMU already.
+ * Registers an IOMMU.  Which root buses and transports it manages is decided
+ * when the machine is complete.  Fails with one sentence if the machine has an
+ * IOMMU of another kind.
  */
-bool viommu_platform_add(VirtIOIOMMU *s, PCIBus *bus, Error **errp);
+bool viommu_platform_add(VirtIOIOMMU *s, Error **errp);
 void viommu_platform_remove(VirtIOIOMMU *s);
 
 /*
@@ -32,6 +32,12 @@ bool viommu_platform_resolve(VirtIOIOMMU *s, uint32_t id, ViommuIdentity *out);
  * call; before the engine looks at requests.
  */
 void viommu_platform_settle(void);
+
+/* The address space of @place, made if there is none yet. */
+AddressSpace *viommu_platform_address_space(ViommuPlace place);
+
+/* True if an IOMMU manages @place. */
+bool viommu_platform_managed(ViommuPlace place);
 
 /* The ID under which @space does DMA now. */
 uint32_t viommu_platform_endpoint_id(const ViommuSpace *space);

@@ -10,16 +10,21 @@
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/units.h"
-#include "hw/pci/pci_bus.h"
+#include "hw/acpi/acpi_table_interface.h"
 #include "hw/qdev-properties.h"
 #include "hw/qdev-properties-system.h"
 #include "hw/resettable.h"
+#include "hw/virtio/virtio-mmio.h"
 #include "standard-headers/linux/virtio_ids.h"
 #include "system/reset.h"
 
+#include "hw/platform/viommu-mmio-bus.h"
 #include "hw/platform/viommu-platform.h"
 #include "hw/virtio/viommu-device.h"
 #include "trace-viommu.h"
+
+/* What a virtio-mmio transport shows of the config space. */
+#define MMIO_CONFIG_WINDOW 256
 
 /* Where the topology array's layouts and the specification part ways. */
 #define COMMON_CONFIG 36
@@ -212,7 +217,8 @@ static void set_region(Object *obj, Visitor *v, const char *name, void *opaque,
     };
 }
 
-const PropertyInfo viommu_prop_region = {
+/* One element of "reserved-regions", in the form that stock QEMU has. */
+static const PropertyInfo prop_region = {
     .type = "str",
     .description = "reserved region, for example 0xFEE00000:0xFEEFFFFF:1",
     .get = get_region,
@@ -389,14 +395,47 @@ static bool split_root_bus(VirtIOIOMMU *s, Error **errp)
     return true;
 }
 
+/*
+ * A PCI transport has introduced itself already.  A legacy MMIO one hides the
+ * feature bits from 32 on, so that no driver would ever bind, and the endpoints
+ * would wait for it for ever.
+ */
+static bool find_transport(VirtIOIOMMU *s, Error **errp)
+{
+    DeviceState *parent = qdev_get_parent_bus(DEVICE(s))->parent;
+    VirtIOMMIOProxy *proxy =
+        (VirtIOMMIOProxy *)object_dynamic_cast(OBJECT(parent),
+                                               TYPE_VIRTIO_MMIO);
+
+    if (s->transport) {
+        return true;
+    }
+    if (!proxy) {
+        error_setg(errp, "%s: '%s' is not a transport that it works on: use "
+                   "virtio-iommu-pci or a virtio-mmio bus",
+                   object_get_typename(OBJECT(s)),
+                   object_get_typename(OBJECT(parent)));
+        return false;
+    }
+    if (proxy->legacy) {
+        error_setg(errp, "%s: virtio-mmio transport '%s' is a legacy one: add "
+                   "-global virtio-mmio.force-legacy=off",
+                   object_get_typename(OBJECT(s)),
+                   qdev_get_parent_bus(DEVICE(s))->name);
+        return false;
+    }
+    s->transport = parent;
+    s->on_mmio = true;
+    s->config_limit = MMIO_CONFIG_WINDOW;
+    return true;
+}
+
 static void viommu_device_realize(DeviceState *dev, Error **errp)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(dev);
     VirtIOIOMMU *s = VIRTIO_IOMMU(dev);
 
-    if (!s->primary_bus) {
-        error_setg(errp, "virtio-iommu-device: primary-bus is not set, so "
-                   "there is no PCI bus to manage");
+    if (!find_transport(s, errp)) {
         return;
     }
     if (!split_root_bus(s, errp)) {
@@ -410,7 +449,7 @@ static void viommu_device_realize(DeviceState *dev, Error **errp)
     viommu_queue_init(s);
     refresh_config_copy(s);
 
-    if (!viommu_platform_add(s, s->primary_bus, errp)) {
+    if (!viommu_platform_add(s, errp)) {
         viommu_queue_cleanup(s);
         virtio_cleanup(vdev);
         return;
@@ -505,6 +544,19 @@ static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
     visit_end_struct(v, NULL);
 }
 
+/* The PCI function brings the tables itself. */
+static void viommu_build_tables(AcpiTableIf *obj, GArray *table_offsets,
+                                GArray *table_data, BIOSLinker *linker,
+                                const char *oem_id, const char *oem_table_id)
+{
+    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
+
+    if (s->on_mmio) {
+        viommu_platform_build_acpi(s, table_offsets, table_data, linker,
+                                   oem_id, oem_table_id);
+    }
+}
+
 static const Property viommu_properties[] = {
     DEFINE_PROP_LINK("primary-bus", VirtIOIOMMU, primary_bus,
                      TYPE_PCI_BUS, PCIBus *),
@@ -512,6 +564,8 @@ static const Property viommu_properties[] = {
     DEFINE_PROP_GRANULE_MODE("granule", VirtIOIOMMU, granule_mode,
                              GRANULE_MODE_HOST),
     DEFINE_PROP_UINT8("aw-bits", VirtIOIOMMU, aw_bits, 64),
+    DEFINE_PROP_ARRAY("reserved-regions", VirtIOIOMMU, nr_resv_regions,
+                      resv_regions, prop_region, ViommuRegion),
     DEFINE_PROP_STRING("root-bus", VirtIOIOMMU, root_bus),
     DEFINE_PROP("topology", VirtIOIOMMU, topology, prop_layout,
                 ViommuArrayLayout),
@@ -533,6 +587,8 @@ static void viommu_class_init(ObjectClass *klass, void *data)
 
     rc->phases.enter = viommu_reset_enter;
     rc->phases.exit = viommu_reset_exit;
+
+    ACPI_TABLE_IF_CLASS(klass)->build_tables = viommu_build_tables;
 
     vdc->realize = viommu_device_realize;
     vdc->unrealize = viommu_device_unrealize;
@@ -561,6 +617,14 @@ static const TypeInfo viommu_device_types[] = {
         .instance_size = sizeof(VirtIOIOMMU),
         .instance_finalize = viommu_instance_finalize,
         .class_init = viommu_class_init,
+        .interfaces = (InterfaceInfo[]) {
+            { TYPE_ACPI_TABLE_IF },
+            { }
+        },
+    }, {
+        /* The same under the name that says on what transport. */
+        .name = TYPE_VIRTIO_IOMMU_MMIO,
+        .parent = TYPE_VIRTIO_IOMMU,
     },
 };
 
@@ -576,6 +640,7 @@ static void viommu_register_types(void)
     type_register_static_array(viommu_device_types,
                                ARRAY_SIZE(viommu_device_types));
     viommu_pci_register_types();
+    viommu_mmio_hook_transports();
 }
 
 type_init(viommu_register_types)

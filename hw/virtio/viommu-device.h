@@ -18,6 +18,7 @@
 OBJECT_DECLARE_SIMPLE_TYPE(VirtIOIOMMU, VIRTIO_IOMMU)
 
 #define TYPE_VIRTIO_IOMMU_PCI "virtio-iommu-pci"
+#define TYPE_VIRTIO_IOMMU_MMIO "virtio-iommu-mmio"
 
 #define TYPE_VIOMMU_SPACE "virtio-iommu-space"
 OBJECT_DECLARE_SIMPLE_TYPE(ViommuSpace, VIOMMU_SPACE)
@@ -52,7 +53,8 @@ struct VirtIOIOMMU {
     uint64_t features;
     uint8_t *array;             /* config space from byte 36 on; NULL: stock */
     size_t array_size;
-    DeviceState *transport;     /* the device the user named */
+    DeviceState *transport;     /* the PCI function or MMIO transport */
+    bool on_mmio;
     bool in_bus_reset;          /* between reset phases enter and exit */
     bool system_reset;          /* this reset is one of the whole system */
     bool reset_registered;
@@ -60,11 +62,13 @@ struct VirtIOIOMMU {
 
 /*
  * Where DMA comes from: a slot on a PCI bus, after conventional bridges took
- * their toll.  It stays the same when buses are renumbered.
+ * their toll, or a virtio-mmio transport.  It stays the same when buses are
+ * renumbered.
  */
 typedef struct ViommuPlace {
-    PCIBus *bus;
+    PCIBus *bus;                /* NULL: a transport */
     int devfn;
+    DeviceState *transport;
 } ViommuPlace;
 
 /*
@@ -96,9 +100,6 @@ struct ViommuSpace {
  */
 bool viommu_device_set_topology(VirtIOIOMMU *s, const ViommuTopology *topology,
                                 uint32_t index, Error **errp);
-
-/* One element of "reserved-regions": START:LAST:TYPE as stock QEMU has it. */
-extern const PropertyInfo viommu_prop_region;
 
 /* viommu-space.c */
 

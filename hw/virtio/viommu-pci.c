@@ -25,9 +25,6 @@ struct VirtIOIOMMUPCI {
 
 static const Property viommu_pci_properties[] = {
     DEFINE_PROP_UINT32("class", VirtIOPCIProxy, class_code, 0),
-    DEFINE_PROP_ARRAY("reserved-regions", VirtIOIOMMUPCI,
-                      vdev.nr_resv_regions, vdev.resv_regions,
-                      viommu_prop_region, ViommuRegion),
 };
 
 static void viommu_pci_realize(VirtIOPCIProxy *proxy, Error **errp)

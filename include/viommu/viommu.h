@@ -329,6 +329,11 @@ bool viommu_engine_load_commit(ViommuEngine *engine, char *error,
 /* Topology: one model of the machine                                  */
 
 #define VIOMMU_NO_IOMMU UINT32_MAX
+
+/* The name under which an IOMMU claims the MMIO endpoints: that of the bus
+ * which QEMU's virtio-mmio transports sit on. */
+#define VIOMMU_PLATFORM_BUS "main-system-bus"
+
 #define VIOMMU_SEGMENT_MMIO 0xffffu /* endpoint ID = 0xffff0000 + index */
 
 typedef enum ViommuIommuKind {
@@ -342,7 +347,8 @@ typedef struct ViommuIommuDesc {
     uint16_t segment;      /* PCI */
     uint16_t requester_id; /* PCI */
     uint64_t base;         /* MMIO: guest-physical base of the transport */
-    const char *const *root_buses; /* root buses claimed by name */
+    const char *const *root_buses; /* root buses, or VIOMMU_PLATFORM_BUS,
+                                      claimed by name */
     size_t root_bus_count; /* 0: takes all that nobody claims (the first such) */
 } ViommuIommuDesc;
 
@@ -358,8 +364,8 @@ typedef struct ViommuMmioEndpointDesc {
     const char *name;
     uint16_t index;     /* of the transport */
     uint64_t base;      /* guest-physical base of its registers */
-    uint32_t iommu;     /* index of the IOMMU, VIOMMU_NO_IOMMU for the first
-                           one that takes all that nobody claims */
+    uint32_t iommu;     /* index of the IOMMU; VIOMMU_NO_IOMMU for the one that
+                           claims the platform bus or takes what nobody claims */
 } ViommuMmioEndpointDesc;
 
 typedef struct ViommuMachineDesc {

@@ -195,6 +195,29 @@ TEST(Model, DescriptionIsCopied)
     EXPECT_TRUE(viommu_topology_manages(topology.get(), 1, 0x3000));
 }
 
+TEST(Model, MmioEndpointsGoToTheClaimantOfThePlatformBus)
+{
+    const Machine machine = Machine()
+                                .pciIommu("pci", 0, 0x10)
+                                .mmioIommu("mmio", 0xa000000, {VIOMMU_PLATFORM_BUS})
+                                .rootBus("pcie.0", 0, 0, 255)
+                                .mmioEndpoint("disk", 3, 0xa000600);
+    const TopologyPtr topology = build(machine);
+    ASSERT_TRUE(topology);
+    EXPECT_TRUE(viommu_topology_manages(topology.get(), 1, 0xffff0003));
+    EXPECT_FALSE(viommu_topology_manages(topology.get(), 0, 0xffff0003));
+    EXPECT_TRUE(viommu_topology_manages(topology.get(), 0, 0x18));
+    EXPECT_FALSE(viommu_topology_manages(topology.get(), 1, 0x18));
+}
+
+TEST(ModelRefusal, PlatformBusClaimedTwice)
+{
+    expectRefused(Machine()
+                      .mmioIommu("first", 0xa000000, {VIOMMU_PLATFORM_BUS})
+                      .mmioIommu("second", 0xa000200, {VIOMMU_PLATFORM_BUS}),
+                  {"root bus main-system-bus is claimed by two IOMMUs: first and second"});
+}
+
 TEST(ModelRefusal, TwoTakersOfTheRest)
 {
     expectRefused(Machine()
