@@ -159,10 +159,16 @@ bool viommu_platform_managed(ViommuPlace place)
 static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 {
     ViommuPlace place = { .bus = bus, .devfn = devfn };
+    AddressSpace *as;
 
     /* W9: an IOMMU's own rings are never translated, by itself or another. */
-    return is_iommu(&place) ? &address_space_memory
-                            : viommu_platform_address_space(place);
+    if (is_iommu(&place)) {
+        return &address_space_memory;
+    }
+    as = viommu_platform_address_space(place);
+    /* vhost takes any other answer to mean that there is an IOMMU to ask. */
+    return platform.topology && !viommu_platform_managed(place)
+           ? &address_space_memory : as;
 }
 
 static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
