@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Runs every device-level test case by itself and tabulates the verdicts.
 
-Writes a Markdown table "id | requirement | verdict" to standard output, in the
-order of docs/requirements.md, and the cases that did not pass to standard
+Prints docs/conformance.md: a table "id | requirement | this device | QEMU's own"
+in the order of docs/requirements.md, and the cases that did not pass to standard
 error.  Ends with 1 if there were any.
+
+QEMU's own device is measured only with --stock; otherwise its column is taken
+over from the document as it is.
 """
 
 import argparse
@@ -18,7 +21,19 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 REQUIREMENTS = HERE.parent.parent / "docs" / "requirements.md"
 ROW = re.compile(r"^\| ([A-Z]+[0-9]*(?:-D?[0-9]+)?) \|(?:[^|]*\|)? ([^|]+) \|$")
-NOT_SHOWN = "no test at this level"
+NOT_SHOWN = "-"
+DOCUMENT = HERE.parent.parent / "docs" / "conformance.md"
+UNIT_TESTS = HERE.parent / "unit"
+HEAD = """<!-- SPDX-License-Identifier: GPL-2.0-or-later -->
+<!-- Written by tests/qtest/conformance.py; `meson compile conformance` writes it anew. -->
+# Conformance
+
+Each row is one requirement of [requirements.md](requirements.md). Its verdict is the worst of its test cases, each of
+which runs against a QEMU process of its own, with real virtqueues and, where the rule is about DMA, real DMA. "unit"
+means that no device-level case can show it and unit tests of the engine with the id in their names do; "-" that it
+is shown by neither. The last column is the same suite run on an unmodified QEMU 10.0 with the virtio-iommu that is built
+into it.
+"""
 # Worse verdicts come first.
 VERDICTS = ("CRASH", "HANG", "FAIL", "PASS")
 
@@ -63,15 +78,73 @@ def reason(stderr):
     return ""
 
 
+def measure(programs, env, jobs):
+    """Returns {case: (verdict, stderr)} in the order of the programs."""
+    cases = [(program, case) for program in programs for case in list_cases(program, env)]
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        futures = [(case, pool.submit(run_case, program, case, env)) for program, case in cases]
+        return {case: future.result() for case, future in futures}
+
+
+def verdicts_by_id(results):
+    by_id = {}
+    for case, (verdict, _) in results.items():
+        by_id.setdefault(case.split("/")[2], set()).add(verdict)
+    return {id: next(v for v in VERDICTS if v in seen) for id, seen in by_id.items()}
+
+
+def unit_ids():
+    """The ids in the names of the unit tests, as they are written there."""
+    names = set()
+    for source in UNIT_TESTS.rglob("*.cc"):
+        for match in re.finditer(r"^TEST(?:_F|_P)?\(\w+,\s*(\w+)\)",
+                                 source.read_text(encoding="utf-8"), re.MULTILINE):
+            names.update(re.findall(r"[A-Z]{1,3}_?D?[0-9]+", match[1]))
+    return names
+
+
+def recorded_stock():
+    """The last column of the document, and the sentence about it."""
+    column, sentence = {}, ""
+    if DOCUMENT.exists():
+        for line in DOCUMENT.read_text(encoding="utf-8").splitlines():
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if len(cells) == 4:
+                column[cells[0]] = cells[3]
+            elif line.startswith("QEMU's own: "):
+                sentence = line
+    return column, sentence
+
+
+def summary(who, results):
+    passed = sum(1 for verdict, _ in results.values() if verdict == "PASS")
+    return f"{who}: {passed} of {len(results)} cases passed."
+
+
+def render(sections, ours, own_sentence, stock, stock_sentence):
+    units = unit_ids()
+    lines = [HEAD, own_sentence, "", stock_sentence]
+    for title, rows in sections:
+        lines += ["", f"## {title}", "", "| id | requirement | this device | QEMU's own |",
+                  "|---|---|---|---|"]
+        for id, requirement in rows:
+            mine = ours.get(id, "unit" if id.replace("-", "_") in units else NOT_SHOWN)
+            lines.append(f"| {id} | {requirement} | {mine} | {stock.get(id, NOT_SHOWN)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("programs", nargs="+", metavar="program",
                         help="the test programs (qtest-*)")
     parser.add_argument("--qemu", help="QEMU to test; default: VIOMMU_TEST_QEMU, "
                         "then QTEST_QEMU_BINARY")
+    parser.add_argument("--stock", help="an unmodified QEMU to measure as well")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--cases", action="store_true",
-                        help="one row per case instead of per id")
+    parser.add_argument("--cases", action="store_true", help="list the verdict of every case")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--write", action="store_true", help=f"write {DOCUMENT.name}")
+    output.add_argument("--check", action="store_true", help=f"fail if {DOCUMENT.name} is stale")
     args = parser.parse_args()
 
     env = dict(os.environ)
@@ -82,36 +155,34 @@ def main():
 
     sections = read_requirements(REQUIREMENTS)
     known = {id for _, rows in sections for id, _ in rows}
-    cases = [(program, case) for program in args.programs
-             for case in list_cases(program, env)]
-    results = {}
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        futures = {pool.submit(run_case, program, case, env): case
-                   for program, case in cases}
-        for future in concurrent.futures.as_completed(futures):
-            results[futures[future]] = future.result()
-
-    by_id = {}
-    for _, case in cases:
-        by_id.setdefault(case.split("/")[2], []).append(case)
-    if unknown := sorted(by_id.keys() - known):
+    results = measure(args.programs, env, args.jobs)
+    ours = verdicts_by_id(results)
+    if unknown := sorted(ours.keys() - known):
         sys.exit(f"ids without a requirement: {', '.join(unknown)}")
 
-    for title, rows in sections:
-        print(f"\n## {title}\n\n| id | requirement | verdict |\n|---|---|---|")
-        for id, requirement in rows:
-            verdicts = {results[case][0] for case in by_id.get(id, [])}
-            worst = next((v for v in VERDICTS if v in verdicts), NOT_SHOWN)
-            print(f"| {id} | {requirement} | {worst} |")
-            if args.cases:
-                for case in by_id.get(id, []):
-                    print(f"| | {case.split('/')[3]} | {results[case][0]} |")
+    stock, stock_sentence = recorded_stock()
+    if args.stock:
+        stock_env = {name: value for name, value in env.items() if name != "QEMU_MODULE_DIR"}
+        stock_env["VIOMMU_TEST_QEMU"] = args.stock
+        stock_results = measure(args.programs, stock_env, args.jobs)
+        stock = verdicts_by_id(stock_results)
+        stock_sentence = summary("QEMU's own", stock_results)
 
-    bad = [case for _, case in cases if results[case][0] != "PASS"]
-    print(f"\n{len(cases) - len(bad)} of {len(cases)} cases passed.")
+    text = render(sections, ours, summary("This device", results), stock, stock_sentence)
+    if args.write:
+        DOCUMENT.write_text(text, encoding="utf-8")
+    elif not args.check:
+        print(text, end="")
+    if args.cases:
+        for case, (verdict, _) in results.items():
+            print(f"{verdict} {case}")
+
+    bad = [case for case, (verdict, _) in results.items() if verdict != "PASS"]
     for case in bad:
         verdict, stderr = results[case]
         print(f"{verdict} {case}: {reason(stderr)}", file=sys.stderr)
+    if args.check and (not DOCUMENT.exists() or DOCUMENT.read_text(encoding="utf-8") != text):
+        sys.exit(f"docs/{DOCUMENT.name} is stale: write it anew with `meson compile conformance`")
     return 1 if bad else 0
 
 

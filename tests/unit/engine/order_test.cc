@@ -138,7 +138,7 @@ TEST_F(Blocked, UNM_4_RefusedUnmapAnnouncesNothing)
     EXPECT_EQ(machine.told(), Told{});
 }
 
-TEST_F(Blocked, W25_WholeSpaceIsAnnouncedExactly)
+TEST_F(Blocked, WholeSpaceIsAnnouncedExactly)
 {
     EXPECT_EQ(machine.attach(1, 0x30), OK);
     machine.listen(nic, true, true);

@@ -98,13 +98,13 @@ void expect_sample(Machine &machine, Function &a, Function &b)
     EXPECT_FALSE(b.translating);
 }
 
-TEST(Save, W26_NothingIsSixBytes)
+TEST(Save, NothingIsSixBytes)
 {
     Machine machine;
     EXPECT_EQ(machine.save(), kNothing);
 }
 
-TEST(Save, W26_WritesTheBytesOfTheFormat)
+TEST(Save, WritesTheBytesOfTheFormat)
 {
     Machine machine;
     machine.add(0x30);
@@ -136,7 +136,7 @@ TEST(Save, W6_AnEndpointWithoutIdIsNotLeftOut)
     EXPECT_FALSE(viommu_engine_save(machine.engine(), put, nullptr));
 }
 
-TEST(Save, W26_FailureToWriteIsReported)
+TEST(Save, FailureToWriteIsReported)
 {
     Machine machine;
     machine.add(0x30);
@@ -161,7 +161,7 @@ TEST(Save, W26_FailureToWriteIsReported)
     }
 }
 
-TEST(Load, W26_ReadsTheBytesOfTheFormat)
+TEST(Load, ReadsTheBytesOfTheFormat)
 {
     Machine machine;
     Function &a = machine.add(0x30);
@@ -182,7 +182,7 @@ TEST(Load, W26_ReadsTheBytesOfTheFormat)
     EXPECT_EQ(machine.save(), (Bytes{0, 0, 0, 0, 0, 1}));
 }
 
-TEST(Load, W26_ReplacesAllThereWas)
+TEST(Load, ReplacesAllThereWas)
 {
     Machine machine(Config().bypass(true));
     Function &a = machine.add(0x30);
@@ -206,7 +206,7 @@ TEST(Load, W26_ReplacesAllThereWas)
     EXPECT_EQ(machine.detach(5, 0x38), INVAL);
 }
 
-TEST(Load, W26_OfferedFlagsAreKnownBeforeFeaturesAre)
+TEST(Load, OfferedFlagsAreKnownBeforeFeaturesAre)
 {
     Machine machine;
     machine.add(0x30);
@@ -283,7 +283,7 @@ class LoadRefuses : public ::testing::TestWithParam<Refusal>
 {
 };
 
-TEST_P(LoadRefuses, W4_W26_Malformed)
+TEST_P(LoadRefuses, W4_Malformed)
 {
     Machine machine(Config()
                         .input(0, 0xffffffffff)
@@ -457,7 +457,7 @@ TEST(Load, W4_TheStreamTheRefusalsStartFromLoads)
     EXPECT_EQ(machine.commit(), "");
 }
 
-TEST(Load, W26_GranuleThatDiffersFailsCleanly)
+TEST(Load, GranuleThatDiffersFailsCleanly)
 {
     Machine machine(Config().granule(0x10000));
     machine.add(0x30);
@@ -569,7 +569,7 @@ TEST(Commit, W17_OneRequesterInTwoDomainsIsRefused)
     expect_reset(machine, bridge);
 }
 
-TEST(Commit, W26_RoundTripOfManyMappings)
+TEST(Commit, RoundTripOfManyMappings)
 {
     Machine source;
     source.add(0x30);
