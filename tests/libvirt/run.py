@@ -380,7 +380,7 @@ def verified_guest(trial, daemon, qemu):
     """The example domain runs, and its disk and network card are translated."""
     xml = trial.write_xml(qemu, trial.folder / "domain.xml")
     daemon.give(trial.folder)
-    daemon.virsh("define", xml)
+    daemon.virsh("define", "--validate", xml)
     begin = time.monotonic()
     daemon.virsh("start", trial.name)
     trial.find_endpoints(daemon.virsh("dumpxml", trial.name))
