@@ -42,6 +42,9 @@ struct Settings {
         return !topology_array && (offered & VIOMMU_F_BYPASS_CONFIG) != 0;
     }
 
+    // Whether an endpoint can bypass at all.
+    bool can_bypass() const { return has_bypass_field() || topology_array; }
+
     // Whether a mapping is possible at all, whatever else is mapped.
     wire::Status check_mapping(const Mapping &mapping) const;
 };

@@ -88,7 +88,7 @@ public:
             staged.domains.push_back(std::move(domain));
         });
         staged.bypass = reader_.flag();
-        if (staged.bypass && !settings_.has_bypass_field() && !settings_.topology_array) {
+        if (staged.bypass && !settings_.can_bypass()) {
             throw Malformed{"bypass is set, which this device does not offer"};
         }
         return staged;
@@ -122,6 +122,9 @@ private:
             throw Malformed{name(domain) + " has no endpoint"}; // DET-D1
         }
         domain.bypass = reader_.flag();
+        if (domain.bypass && !settings_.can_bypass()) {
+            throw Malformed{name(domain) + " bypasses, which this device does not offer"}; // BYP-3
+        }
         if (domain.bypass && !domain.mappings.empty()) {
             throw Malformed{name(domain) + " bypasses, yet has mappings"}; // MAP-5
         }

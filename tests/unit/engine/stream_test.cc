@@ -485,6 +485,18 @@ TEST(Load, BYP_1_BypassNeedsAWayToTell)
     EXPECT_EQ(machine.load(kNothing), "");
 }
 
+TEST(Load, BYP_3_BypassDomainNeedsTheFlag)
+{
+    const Bytes bypassing = Stream::one_domain(0).rest(0x30, 1).bytes;
+    Machine without(Config().features(VIOMMU_F_MAP_UNMAP));
+    EXPECT_NE(without.load(bypassing), "");
+    EXPECT_EQ(without.load(Stream::one_domain(0).rest().bytes), "");
+    Machine with(Config().features(VIOMMU_F_BYPASS_CONFIG));
+    EXPECT_EQ(with.load(bypassing), "");
+    Machine array(Config().features(VIOMMU_F_MAP_UNMAP).array());
+    EXPECT_EQ(array.load(bypassing), "");
+}
+
 // After a failed commit the engine is as after a device reset.
 void expect_reset(Machine &machine, Function &nic)
 {
