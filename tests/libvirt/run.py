@@ -34,7 +34,7 @@ from vm import Guest, GuestError, NetPeer  # noqa: E402
 EXAMPLE = ROOT / "docs/examples/q35.xml"
 CMDLINE = "console=ttyS0,115200 agent=ttyS1 loglevel=5 panic=-1"
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-LIMIT = 100  # seconds, for everything after the kernel is fetched
+LIMIT = 180  # seconds, for everything after the kernel is fetched
 DRIVER = "/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so"
 PR_SET_CHILD_SUBREAPER = 36
 check = guests.check
@@ -254,7 +254,7 @@ class LibvirtGuest(Guest):
 
     def __init__(self, trial, daemon):
         super().__init__(trial.folder, trial.options.qemu, "amd64", trial.kernel.image,
-                         trial.initramfs, [], limit=60)
+                         trial.initramfs, [])
         self.trial = trial
         self.process = self.qmp = Domain(daemon, trial.name)
 
@@ -303,12 +303,12 @@ class Trial(guests.Trial):
 
     def write_xml(self, qemu, file, iommu=True):
         """Fills the example in and adds what lets the test look into the guest."""
-        text = EXAMPLE.read_text(encoding="utf-8")
+        # Not the comment before it, which explains the words.
+        text = EXAMPLE.read_text(encoding="utf-8").partition("-->\n<domain")[2]
         values = {"PREFIX": qemu.parents[1], "KERNEL": self.kernel.image,
                   "INITRD": self.initramfs, "CMDLINE": CMDLINE, "DISK": self.disk_image}
-        text = text.partition("<domain")
-        body = re.sub("@([A-Z]+)@", lambda m: str(values[m.group(1)]), "".join(text[1:]))
-        domain = ET.fromstring(body)
+        domain = ET.fromstring(
+            re.sub("@([A-Z]+)@", lambda m: str(values[m.group(1)]), "<domain" + text))
         self.name = domain.findtext("name")
         self.alias = domain.find("devices/iommu/alias").get("name")
         devices = domain.find("devices")
@@ -355,14 +355,16 @@ class Trial(guests.Trial):
 
     def verify_command(self, qemu):
         """libvirt has started the wanted QEMU with a virtio-iommu and translated functions."""
+        running = {}
         for pid in descendants():
-            command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")
-            if f"guest={self.name},debug-threads=on" in command:
-                break
-        else:
-            raise GuestError("no QEMU of this domain runs")
-        check(os.path.realpath(f"/proc/{pid}/exe") == os.path.realpath(qemu),
-              f"libvirt runs {os.path.realpath(f'/proc/{pid}/exe')}, not {qemu}")
+            # libvirt's own helpers come and go.
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")
+                if any(word.startswith(f"guest={self.name},") for word in command):
+                    running[os.readlink(f"/proc/{pid}/exe")] = command
+        check(list(running) == [os.path.realpath(qemu)],
+              f"libvirt runs {', '.join(running) or 'no QEMU'} and not {qemu}")
+        command = running.popitem()[1]
         devices = {}
         for option, value in zip(command, command[1:]):
             if option == "-device" and value.startswith("{"):
