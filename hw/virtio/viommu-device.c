@@ -69,7 +69,13 @@ static void viommu_set_config(VirtIODevice *vdev, const uint8_t *config)
 static uint64_t viommu_get_features(VirtIODevice *vdev, uint64_t features,
                                     Error **errp)
 {
-    return features | VIRTIO_IOMMU(vdev)->features;
+    VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
+
+    if (s->on_mmio) {
+        /* GEN-3: this transport has no register to reset a single queue. */
+        virtio_clear_feature(&features, VIRTIO_F_RING_RESET);
+    }
+    return features | s->features;
 }
 
 static void viommu_set_features(VirtIODevice *vdev, uint64_t features)

@@ -218,13 +218,43 @@ void virtio_probe(Vt *vt, Virtio *dev, uint16_t bdf)
     g_assert(dev->common && dev->notify && dev->isr && dev->device);
 }
 
+uint32_t mmio_read(Virtio *dev, unsigned reg)
+{
+    return qtest_readl(dev->vt->qts, dev->mmio + reg);
+}
+
+void mmio_write(Virtio *dev, unsigned reg, uint32_t value)
+{
+    qtest_writel(dev->vt->qts, dev->mmio + reg, value);
+}
+
+void virtio_mmio_probe(Vt *vt, Virtio *dev, uint64_t base, uint32_t device_id)
+{
+    memset(dev, 0, sizeof(*dev));
+    dev->vt = vt;
+    dev->mmio = base;
+    dev->isr = base + MMIO_ISR;
+    dev->device = base + MMIO_CONFIG;
+    dev->notify = base + MMIO_Q_NOTIFY;
+    g_assert_cmphex(mmio_read(dev, MMIO_MAGIC), ==, MMIO_MAGIC_VALUE);
+    g_assert_cmpuint(mmio_read(dev, MMIO_VERSION), ==, 2);
+    g_assert_cmpuint(mmio_read(dev, MMIO_DEVICE_ID), ==, device_id);
+}
+
 uint8_t virtio_status(Virtio *dev)
 {
+    if (dev->mmio) {
+        return (uint8_t)mmio_read(dev, MMIO_STATUS);
+    }
     return qtest_readb(dev->vt->qts, dev->common + COMMON_STATUS);
 }
 
 void virtio_set_status(Virtio *dev, uint8_t status)
 {
+    if (dev->mmio) {
+        mmio_write(dev, MMIO_STATUS, status);
+        return;
+    }
     qtest_writeb(dev->vt->qts, dev->common + COMMON_STATUS, status);
 }
 
@@ -240,26 +270,30 @@ void virtio_reset(Virtio *dev)
 uint64_t virtio_offered(Virtio *dev)
 {
     QTestState *qts = dev->vt->qts;
+    uint64_t select = dev->mmio ? dev->mmio + MMIO_DFSELECT : dev->common + COMMON_DFSELECT;
+    uint64_t window = dev->mmio ? dev->mmio + MMIO_DF : dev->common + COMMON_DF;
     uint64_t low;
 
-    qtest_writel(qts, dev->common + COMMON_DFSELECT, 0);
-    low = qtest_readl(qts, dev->common + COMMON_DF);
-    qtest_writel(qts, dev->common + COMMON_DFSELECT, 1);
-    return low | (uint64_t)qtest_readl(qts, dev->common + COMMON_DF) << 32;
+    qtest_writel(qts, select, 0);
+    low = qtest_readl(qts, window);
+    qtest_writel(qts, select, 1);
+    return low | (uint64_t)qtest_readl(qts, window) << 32;
 }
 
 bool virtio_negotiate(Virtio *dev, uint64_t features)
 {
     QTestState *qts = dev->vt->qts;
+    uint64_t select = dev->mmio ? dev->mmio + MMIO_GFSELECT : dev->common + COMMON_GFSELECT;
+    uint64_t window = dev->mmio ? dev->mmio + MMIO_GF : dev->common + COMMON_GF;
     uint8_t status = STATUS_ACKNOWLEDGE | STATUS_DRIVER;
 
     virtio_reset(dev);
     virtio_set_status(dev, STATUS_ACKNOWLEDGE);
     virtio_set_status(dev, status);
-    qtest_writel(qts, dev->common + COMMON_GFSELECT, 0);
-    qtest_writel(qts, dev->common + COMMON_GF, (uint32_t)features);
-    qtest_writel(qts, dev->common + COMMON_GFSELECT, 1);
-    qtest_writel(qts, dev->common + COMMON_GF, (uint32_t)(features >> 32));
+    qtest_writel(qts, select, 0);
+    qtest_writel(qts, window, (uint32_t)features);
+    qtest_writel(qts, select, 1);
+    qtest_writel(qts, window, (uint32_t)(features >> 32));
     virtio_set_status(dev, status | STATUS_FEATURES_OK);
     if (!(virtio_status(dev) & STATUS_FEATURES_OK)) {
         return false;
@@ -273,11 +307,46 @@ void virtio_driver_ok(Virtio *dev)
     virtio_set_status(dev, virtio_status(dev) | STATUS_DRIVER_OK);
 }
 
-void queue_init(Virtio *dev, Queue *q, uint16_t index)
+static void write_halves(Virtio *dev, uint64_t reg, uint64_t value)
+{
+    qtest_writel(dev->vt->qts, reg, (uint32_t)value);
+    qtest_writel(dev->vt->qts, reg + 4, (uint32_t)(value >> 32));
+}
+
+static void queue_init_mmio(Virtio *dev, Queue *q)
+{
+    mmio_write(dev, MMIO_Q_SELECT, q->index);
+    g_assert_cmpuint(mmio_read(dev, MMIO_Q_READY), ==, 0);
+    q->size = (uint16_t)MIN(mmio_read(dev, MMIO_Q_SIZE_MAX), 256);
+    g_assert_cmpuint(q->size, >, 0);
+    mmio_write(dev, MMIO_Q_SIZE, q->size);
+    write_halves(dev, dev->mmio + MMIO_Q_DESC, q->desc + dev->dma_base);
+    write_halves(dev, dev->mmio + MMIO_Q_AVAIL, q->avail + dev->dma_base);
+    write_halves(dev, dev->mmio + MMIO_Q_USED, q->used + dev->dma_base);
+    q->doorbell = dev->notify;
+    mmio_write(dev, MMIO_Q_READY, 1);
+    g_assert_cmpuint(mmio_read(dev, MMIO_Q_READY), ==, 1);
+}
+
+static void queue_init_pci(Virtio *dev, Queue *q)
 {
     QTestState *qts = dev->vt->qts;
     uint16_t noff;
 
+    qtest_writew(qts, dev->common + COMMON_Q_SELECT, q->index);
+    q->size = MIN(qtest_readw(qts, dev->common + COMMON_Q_SIZE), 256);
+    g_assert_cmpuint(q->size, >, 0);
+    qtest_writew(qts, dev->common + COMMON_Q_SIZE, q->size);
+    write_halves(dev, dev->common + COMMON_Q_DESC, q->desc + dev->dma_base);
+    write_halves(dev, dev->common + COMMON_Q_AVAIL, q->avail + dev->dma_base);
+    write_halves(dev, dev->common + COMMON_Q_USED, q->used + dev->dma_base);
+    noff = qtest_readw(qts, dev->common + COMMON_Q_NOFF);
+    q->doorbell = dev->notify + (uint64_t)noff * dev->notify_multiplier;
+    qtest_writew(qts, dev->common + COMMON_Q_ENABLE, 1);
+}
+
+void queue_init(Virtio *dev, Queue *q, uint16_t index)
+{
     memset(q, 0, sizeof(*q));
     q->dev = dev;
     q->index = index;
@@ -286,25 +355,12 @@ void queue_init(Virtio *dev, Queue *q, uint16_t index)
     q->used = q->desc + 0x2000;
     dev->vt->next_queue += 0x3000;
     g_assert_cmphex(dev->vt->next_queue, <=, ARENA_BASE);
-    qtest_memset(qts, q->desc, 0, 0x3000);
-
-    qtest_writew(qts, dev->common + COMMON_Q_SELECT, index);
-    q->size = qtest_readw(qts, dev->common + COMMON_Q_SIZE);
-    if (q->size > 256) {
-        q->size = 256;
+    qtest_memset(dev->vt->qts, q->desc, 0, 0x3000);
+    if (dev->mmio) {
+        queue_init_mmio(dev, q);
+    } else {
+        queue_init_pci(dev, q);
     }
-    g_assert_cmpuint(q->size, >, 0);
-    qtest_writew(qts, dev->common + COMMON_Q_SIZE, q->size);
-    g_assert_cmphex(q->used, <, 1ull << 32);
-    qtest_writel(qts, dev->common + COMMON_Q_DESC, (uint32_t)q->desc);
-    qtest_writel(qts, dev->common + COMMON_Q_DESC + 4, 0);
-    qtest_writel(qts, dev->common + COMMON_Q_AVAIL, (uint32_t)q->avail);
-    qtest_writel(qts, dev->common + COMMON_Q_AVAIL + 4, 0);
-    qtest_writel(qts, dev->common + COMMON_Q_USED, (uint32_t)q->used);
-    qtest_writel(qts, dev->common + COMMON_Q_USED + 4, 0);
-    noff = qtest_readw(qts, dev->common + COMMON_Q_NOFF);
-    q->doorbell = dev->notify + (uint64_t)noff * dev->notify_multiplier;
-    qtest_writew(qts, dev->common + COMMON_Q_ENABLE, 1);
 }
 
 static void encode_desc(uint8_t out[16], uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
@@ -377,7 +433,7 @@ uint16_t queue_add_indirect(Queue *q, const Seg *segs, unsigned n)
         q->next_desc = 0;
     }
     head = q->next_desc++;
-    queue_write_desc(q, head, table, 16 * n, DESC_INDIRECT, 0);
+    queue_write_desc(q, head, table + q->dev->dma_base, 16 * n, DESC_INDIRECT, 0);
     q->buffer[head] = segs[0].addr;
     queue_publish(q, head);
     return head;
@@ -385,7 +441,11 @@ uint16_t queue_add_indirect(Queue *q, const Seg *segs, unsigned n)
 
 void queue_kick(Queue *q)
 {
-    qtest_writew(q->dev->vt->qts, q->doorbell, q->index);
+    if (q->dev->mmio) {
+        qtest_writel(q->dev->vt->qts, q->doorbell, q->index);
+    } else {
+        qtest_writew(q->dev->vt->qts, q->doorbell, q->index);
+    }
 }
 
 uint16_t queue_device_used_idx(Queue *q)
@@ -576,6 +636,23 @@ Vt *vt_machine_virt(const char *fmt, ...)
     vt->ecam_only = true;
     vt->bus_memory = 0x10000000;
     vt_ram = 0x40000000;
+    vt->next_queue = QUEUE_BASE;
+    vt->arena = ARENA_BASE;
+    return vt;
+}
+
+Vt *vt_machine_microvm(const char *fmt, ...)
+{
+    g_autofree char *args = NULL;
+    Vt *vt = g_new0(Vt, 1);
+    va_list ap;
+
+    va_start(ap, fmt);
+    args = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    vt->qts = qtest_initf("-nodefaults -m 128 -machine microvm,acpi=off "
+                          "-global virtio-mmio.force-legacy=off %s",
+                          args);
     vt->next_queue = QUEUE_BASE;
     vt->arena = ARENA_BASE;
     return vt;
@@ -1003,19 +1080,11 @@ void run_free(Run *run)
     g_free(run->err);
 }
 
-void assert_one_sentence(const char *fmt, ...)
+static void assert_ends_with_one_sentence(const char *text, const char *tail)
 {
-    g_autofree char *args = NULL;
-    g_autofree char *tail = NULL;
-    Run run;
-    va_list ap;
+    Run run = run_shell(tail);
     unsigned lines = 0;
 
-    va_start(ap, fmt);
-    args = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    tail = g_strdup_printf("-accel qtest -nodefaults -m 128 -machine q35 %s", args);
-    run = run_shell(tail);
     g_test_message("stderr: %s", run.err);
     g_assert_true(WIFEXITED(run.status));
     g_assert_cmpint(WEXITSTATUS(run.status), ==, 1);
@@ -1023,7 +1092,36 @@ void assert_one_sentence(const char *fmt, ...)
         lines += *p == '\n';
     }
     g_assert_cmpuint(lines, ==, 1);
+    if (!strstr(run.err, text)) {
+        g_error("\"%s\" is not in: %s", text, run.err);
+    }
     run_free(&run);
+}
+
+void assert_one_sentence(const char *fmt, ...)
+{
+    g_autofree char *args = NULL;
+    g_autofree char *tail = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    args = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    tail = g_strdup_printf("-accel qtest -nodefaults -m 128 -machine q35 %s", args);
+    assert_ends_with_one_sentence("", tail);
+}
+
+void assert_refused(const char *text, const char *fmt, ...)
+{
+    g_autofree char *args = NULL;
+    g_autofree char *tail = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    args = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    tail = g_strdup_printf("-accel qtest -nodefaults -m 128 %s", args);
+    assert_ends_with_one_sentence(text, tail);
 }
 
 /* ------------------------------------------------------------------ */

@@ -150,7 +150,9 @@ void bridge_open(Vt *vt, uint16_t bdf, uint8_t secondary, uint8_t subordinate);
 
 typedef struct Virtio {
     Vt *vt;
-    uint16_t bdf;
+    uint16_t bdf;      /* of a device on PCI */
+    uint64_t mmio;     /* registers of its virtio-mmio transport; 0 on PCI */
+    uint64_t dma_base; /* what the device adds to guest-physical ring addresses */
     uint64_t common;
     uint64_t isr;
     uint64_t device;
@@ -182,6 +184,42 @@ typedef struct Seg {
 #define DESC_INDIRECT 4u
 
 void virtio_probe(Vt *vt, Virtio *dev, uint16_t bdf);
+
+/* Registers of a virtio-mmio transport; all are 32 bits wide. */
+enum {
+    MMIO_MAGIC = 0x000,
+    MMIO_VERSION = 0x004,
+    MMIO_DEVICE_ID = 0x008,
+    MMIO_VENDOR_ID = 0x00c,
+    MMIO_DF = 0x010,
+    MMIO_DFSELECT = 0x014,
+    MMIO_GF = 0x020,
+    MMIO_GFSELECT = 0x024,
+    MMIO_Q_SELECT = 0x030,
+    MMIO_Q_SIZE_MAX = 0x034,
+    MMIO_Q_SIZE = 0x038,
+    MMIO_Q_READY = 0x044,
+    MMIO_Q_NOTIFY = 0x050,
+    MMIO_ISR = 0x060,
+    MMIO_ISR_ACK = 0x064,
+    MMIO_STATUS = 0x070,
+    MMIO_Q_DESC = 0x080,
+    MMIO_Q_AVAIL = 0x090,
+    MMIO_Q_USED = 0x0a0,
+    MMIO_GENERATION = 0x0fc,
+    MMIO_CONFIG = 0x100,
+};
+
+#define MMIO_MAGIC_VALUE 0x74726976u
+#define ID_NET 1u
+#define ID_BLK 2u
+#define ID_RNG 4u
+#define ID_IOMMU 23u
+
+uint32_t mmio_read(Virtio *dev, unsigned reg);
+void mmio_write(Virtio *dev, unsigned reg, uint32_t value);
+/* Checks that a modern transport with a device of this type is at `base`. */
+void virtio_mmio_probe(Vt *vt, Virtio *dev, uint64_t base, uint32_t device_id);
 uint8_t virtio_status(Virtio *dev);
 void virtio_set_status(Virtio *dev, uint8_t status);
 void virtio_reset(Virtio *dev);
@@ -260,6 +298,8 @@ struct Vt {
 Vt *vt_machine(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 /* The same with Arm's virt machine. */
 Vt *vt_machine_virt(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+/* The same with microvm, without ACPI unless the arguments say otherwise. */
+Vt *vt_machine_microvm(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 /* q35 with the IOMMU (plus ",props") at 00:02.0, two primed edu functions and
  * further arguments; finds the IOMMU but does not touch it. */
 Vt *vt_boot(const char *iommu_props, const char *more_args);
@@ -379,8 +419,10 @@ typedef struct Run {
  * tail. */
 Run qemu_run(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 void run_free(Run *run);
-/* Exit status 1 and exactly one sentence of error. */
+/* Exit status 1 and exactly one sentence of error, on q35. */
 void assert_one_sentence(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+/* The same on the machine that the arguments name; the sentence holds `text`. */
+void assert_refused(const char *text, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 /* ---- the runner ---- */
 
