@@ -1,0 +1,824 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A function whose data is moved by another process.  A vhost-user back end
+ * asks for a translation when it misses one and keeps the answer until it is
+ * told to forget it: an answer that outlives its mapping is a hole.  The back
+ * end here is a thread of the test that keeps all it is told.
+ */
+#include "viommu_test.h"
+
+#include <sys/socket.h>
+
+#define PORT 0x0038u /* 00:07.0 */
+#define FS 0x0100u   /* 01:00.0 */
+#define FS_ARGS                                                                                    \
+    "-object memory-backend-memfd,id=mem,size=128M,share=on -machine memory-backend=mem "          \
+    "-device pcie-root-port,id=rp,chassis=1,addr=7.0 -chardev socket,id=fs,fd=%d "                 \
+    "-device vhost-user-fs-pci,bus=rp,addr=0.0,chardev=fs,tag=x,queue-size=64,"                    \
+    "iommu_platform=on%s "
+
+#define IOVA 0x40000000ull
+
+/* ------------------------------------------------------------------ */
+/* The back end                                                        */
+
+enum {
+    VU_GET_FEATURES = 1,
+    VU_SET_MEM_TABLE = 5,
+    VU_GET_VRING_BASE = 11,
+    VU_GET_PROTOCOL_FEATURES = 15,
+    VU_GET_QUEUE_NUM = 17,
+    VU_SET_BACKEND_REQ_FD = 21,
+    VU_IOTLB = 22,
+};
+
+#define VU_BACKEND_IOTLB 1u
+#define VU_VERSION 1u
+#define VU_REPLY 4u
+#define VU_NEED_REPLY 8u
+#define VU_F_PROTOCOL_FEATURES BIT64(30)
+#define VU_PROTOCOL_F_MQ BIT64(0)
+#define VU_PROTOCOL_F_REPLY_ACK BIT64(3)
+#define VU_PROTOCOL_F_BACKEND_REQ BIT64(5)
+
+enum {
+    IOTLB_MISS = 1,
+    IOTLB_UPDATE,
+    IOTLB_INVALIDATE,
+};
+
+#define IOTLB_READ 1u
+#define IOTLB_WRITE 2u
+
+typedef struct Header {
+    uint32_t request;
+    uint32_t flags;
+    uint32_t size;
+} Header;
+
+typedef struct Iotlb {
+    uint64_t iova;
+    uint64_t size;
+    uint64_t uaddr;
+    uint8_t perm;
+    uint8_t type;
+    uint8_t padding[6];
+} Iotlb;
+
+typedef struct Region {
+    uint64_t phys;
+    uint64_t size;
+    uint64_t uaddr;
+    uint64_t offset;
+} Region;
+
+typedef struct Backend {
+    int sock;
+    int request_fd;
+    GThread *thread;
+    GMutex lock; /* of all that follows */
+    Region regions[8];
+    unsigned region_count;
+    GArray *kept;    /* of Iotlb: the updates that are still in force */
+    GArray *dropped; /* of Iotlb: invalidations since the last look */
+    unsigned updates;
+} Backend;
+
+static uint64_t iotlb_last(const Iotlb *e)
+{
+    return e->iova + e->size - 1;
+}
+
+static bool read_all(int fd, void *data, size_t size)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t n = read(fd, (char *)data + done, size - done);
+
+        if (n <= 0) {
+            return false;
+        }
+        done += (size_t)n;
+    }
+    return true;
+}
+
+static void write_all(int fd, const void *data, size_t size)
+{
+    g_assert_cmpint(write(fd, data, size), ==, (gssize)size);
+}
+
+/* A header and the descriptors that come with it; false at the end. */
+static bool receive_header(int sock, Header *header, int fds[8], unsigned *fd_count)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(8 * sizeof(int))];
+    } control;
+    struct iovec iov = {header, sizeof(*header)};
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof(control),
+    };
+    ssize_t n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_WAITALL);
+    struct cmsghdr *c;
+
+    *fd_count = 0;
+    if (n <= 0) {
+        return false;
+    }
+    g_assert_cmpint(n, ==, sizeof(*header));
+    c = CMSG_FIRSTHDR(&msg);
+    if (c && c->cmsg_type == SCM_RIGHTS) {
+        *fd_count = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(fds, CMSG_DATA(c), *fd_count * sizeof(int));
+    }
+    return true;
+}
+
+static void reply(int fd, uint32_t request, const void *payload, uint32_t size)
+{
+    Header header = {request, VU_VERSION | VU_REPLY, size};
+
+    write_all(fd, &header, sizeof(header));
+    write_all(fd, payload, size);
+}
+
+static void take_iotlb(Backend *b, const Iotlb *message)
+{
+    g_mutex_lock(&b->lock);
+    if (message->type == IOTLB_UPDATE) {
+        b->updates++;
+        g_array_append_val(b->kept, *message);
+    } else {
+        g_assert_cmpuint(message->type, ==, IOTLB_INVALIDATE);
+        g_array_append_val(b->dropped, *message);
+        for (unsigned i = b->kept->len; i-- > 0;) {
+            const Iotlb *e = &g_array_index(b->kept, Iotlb, i);
+
+            if (e->iova <= iotlb_last(message) && message->iova <= iotlb_last(e)) {
+                g_array_remove_index(b->kept, i);
+            }
+        }
+    }
+    g_mutex_unlock(&b->lock);
+}
+
+static void take_regions(Backend *b, const uint8_t *payload)
+{
+    g_mutex_lock(&b->lock);
+    memcpy(&b->region_count, payload, sizeof(uint32_t));
+    g_assert_cmpuint(b->region_count, <=, G_N_ELEMENTS(b->regions));
+    memcpy(b->regions, payload + 8, b->region_count * sizeof(Region));
+    g_mutex_unlock(&b->lock);
+}
+
+static void *serve(void *opaque)
+{
+    Backend *b = opaque;
+    uint8_t payload[4096];
+    unsigned fd_count;
+    Header header;
+    int fds[8];
+
+    while (receive_header(b->sock, &header, fds, &fd_count)) {
+        uint64_t number = 0;
+        bool answers = true;
+
+        g_assert_cmpuint(header.size, <=, sizeof(payload));
+        if (!read_all(b->sock, payload, header.size)) {
+            break;
+        }
+        switch (header.request) {
+        case VU_GET_FEATURES:
+            number = F_VERSION_1 | F_ACCESS_PLATFORM | VU_F_PROTOCOL_FEATURES;
+            break;
+        case VU_GET_PROTOCOL_FEATURES:
+            number = VU_PROTOCOL_F_MQ | VU_PROTOCOL_F_REPLY_ACK | VU_PROTOCOL_F_BACKEND_REQ;
+            break;
+        case VU_GET_QUEUE_NUM:
+            number = 16;
+            break;
+        case VU_GET_VRING_BASE:
+            memcpy(&number, payload, sizeof(uint32_t));
+            break;
+        default:
+            answers = header.flags & VU_NEED_REPLY;
+            break;
+        }
+        if (header.request == VU_SET_MEM_TABLE) {
+            take_regions(b, payload);
+        } else if (header.request == VU_IOTLB) {
+            Iotlb message;
+
+            memcpy(&message, payload, sizeof(message));
+            take_iotlb(b, &message);
+        } else if (header.request == VU_SET_BACKEND_REQ_FD) {
+            g_assert_cmpuint(fd_count, ==, 1);
+            b->request_fd = fds[0];
+            fd_count = 0;
+        }
+        if (answers) {
+            reply(b->sock, header.request, &number, sizeof(number));
+        }
+        while (fd_count) {
+            close(fds[--fd_count]);
+        }
+    }
+    return NULL;
+}
+
+static Backend *backend_new(int *qemu_end)
+{
+    Backend *b = g_new0(Backend, 1);
+    int pair[2];
+
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
+    *qemu_end = pair[0];
+    b->sock = pair[1];
+    b->request_fd = -1;
+    b->kept = g_array_new(false, false, sizeof(Iotlb));
+    b->dropped = g_array_new(false, false, sizeof(Iotlb));
+    g_mutex_init(&b->lock);
+    b->thread = g_thread_new("backend", serve, b);
+    return b;
+}
+
+static void backend_free(Backend *b)
+{
+    g_thread_join(b->thread);
+    close(b->sock);
+    close(b->request_fd);
+    g_array_unref(b->kept);
+    g_array_unref(b->dropped);
+    g_mutex_clear(&b->lock);
+    g_free(b);
+}
+
+/* The back end's own address of guest memory; 0 if there is none. */
+static uint64_t uaddr_of(Backend *b, uint64_t phys, uint64_t size)
+{
+    for (unsigned i = 0; i < b->region_count; i++) {
+        const Region *r = &b->regions[i];
+
+        if (phys >= r->phys && size <= r->size && phys - r->phys <= r->size - size) {
+            return r->uaddr + (phys - r->phys);
+        }
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ */
+/* The machine                                                         */
+
+typedef struct Bench {
+    Vt *vt;
+    Backend *backend;
+    Virtio fs;
+    Queue queues[2];
+} Bench;
+
+/* The IOMMU's driver is there, the other device's not yet. */
+static Bench *bench_new(const char *fs_props)
+{
+    Bench *t = g_new0(Bench, 1);
+    g_autofree char *args = NULL;
+    int qemu_end;
+
+    t->backend = backend_new(&qemu_end);
+    args = g_strdup_printf(FS_ARGS, qemu_end, fs_props);
+    t->vt = vt_new_with("", args);
+    close(qemu_end);
+    bridge_open(t->vt, PORT, 1, 1);
+    virtio_probe(t->vt, &t->fs, FS);
+    return t;
+}
+
+static void bench_start(Bench *t)
+{
+    g_assert_true(virtio_negotiate(&t->fs, F_VERSION_1 | F_ACCESS_PLATFORM));
+    queue_init(&t->fs, &t->queues[0], 0);
+    queue_init(&t->fs, &t->queues[1], 1);
+    virtio_driver_ok(&t->fs);
+    vt_settle(t->vt);
+}
+
+static void bench_free(Bench *t)
+{
+    vt_free(t->vt);
+    backend_free(t->backend);
+    g_free(t);
+}
+
+/* The function's queues work in this domain, too. */
+static void attach_with_queues(Bench *t, uint32_t domain)
+{
+    assert_status(vt_attach(t->vt, domain, FS, 0), VS_OK);
+    assert_status(vt_map(t->vt, domain, QUEUE_BASE, ARENA_BASE - 1, QUEUE_BASE, MAP_RW), VS_OK);
+}
+
+static unsigned kept(Bench *t)
+{
+    unsigned n;
+
+    g_mutex_lock(&t->backend->lock);
+    n = t->backend->kept->len;
+    g_mutex_unlock(&t->backend->lock);
+    return n;
+}
+
+/* The back end asks; true if it was given something, which has to have `iova` in it. */
+static bool miss(Bench *t, uint64_t iova, uint8_t perm, Iotlb *out)
+{
+    Header header = {VU_BACKEND_IOTLB, VU_VERSION | VU_NEED_REPLY, sizeof(Iotlb)};
+    Iotlb message = {.iova = iova, .perm = perm, .type = IOTLB_MISS};
+    Backend *b = t->backend;
+    uint64_t failed;
+    unsigned updates;
+
+    g_mutex_lock(&b->lock);
+    updates = b->updates;
+    g_mutex_unlock(&b->lock);
+    write_all(b->request_fd, &header, sizeof(header));
+    write_all(b->request_fd, &message, sizeof(message));
+    g_assert_true(read_all(b->request_fd, &header, sizeof(header)));
+    g_assert_cmpuint(header.request, ==, VU_BACKEND_IOTLB);
+    g_assert_cmpuint(header.size, ==, sizeof(failed));
+    g_assert_true(read_all(b->request_fd, &failed, sizeof(failed)));
+
+    g_mutex_lock(&b->lock);
+    g_assert_cmpuint(b->updates, ==, updates + !failed);
+    if (!failed) {
+        *out = g_array_index(b->kept, Iotlb, b->kept->len - 1);
+    }
+    g_mutex_unlock(&b->lock);
+    if (!failed) {
+        g_assert_cmphex(out->iova, <=, iova);
+        g_assert_cmphex(iotlb_last(out), >=, iova);
+    }
+    return !failed;
+}
+
+/*
+ * A miss at `iova` is answered with a block of [first, last], which is mapped
+ * to `phys`.  Nothing is said of the block's rights: QEMU's core tells vhost
+ * "read and write" for what can be read, whatever the mapping says (W29).
+ */
+static void assert_given(Bench *t, uint64_t iova, uint64_t first, uint64_t last, uint64_t phys)
+{
+    Iotlb e;
+
+    g_assert_true(miss(t, iova, IOTLB_READ, &e));
+    g_assert_cmphex(e.iova, >=, first);
+    g_assert_cmphex(iotlb_last(&e), <=, last);
+    /* All of it lies in one piece of the back end's memory, at the right place. */
+    g_assert_cmphex(e.uaddr, ==, uaddr_of(t->backend, phys + (e.iova - first), e.size));
+    g_assert_cmphex(e.perm & IOTLB_READ, !=, 0);
+}
+
+static void assert_refused_to_backend(Bench *t, uint64_t iova, uint8_t perm)
+{
+    Iotlb e;
+
+    g_assert_false(miss(t, iova, perm, &e));
+}
+
+/* Since the last look the back end was told to forget all of [first, last]. */
+static void assert_dropped(Bench *t, uint64_t first, uint64_t last)
+{
+    GArray *dropped = t->backend->dropped;
+    uint64_t next = first;
+    bool all = false, progress = true;
+
+    g_mutex_lock(&t->backend->lock);
+    while (!all && progress) {
+        progress = false;
+        for (unsigned i = 0; i < dropped->len && !all; i++) {
+            const Iotlb *e = &g_array_index(dropped, Iotlb, i);
+
+            if (e->iova <= next && iotlb_last(e) >= next) {
+                all = iotlb_last(e) >= last;
+                next = iotlb_last(e) + 1;
+                progress = true;
+            }
+        }
+    }
+    g_array_set_size(dropped, 0);
+    g_mutex_unlock(&t->backend->lock);
+    if (!all) {
+        g_error("the back end was not told to forget 0x%" PRIx64, next);
+    }
+}
+
+/* ------------------------------------------------------------------ */
+/* Answers                                                             */
+
+static void misses_are_answered(void)
+{
+    Bench *t = bench_new("");
+    uint64_t last = IOVA + 64 * PAGE - 1;
+
+    attach_with_queues(t, 1);
+    assert_status(vt_map(t->vt, 1, IOVA, last, page(0), MAP_RW), VS_OK);
+    bench_start(t);
+    assert_given(t, IOVA, IOVA, last, page(0));
+    assert_given(t, IOVA + 33 * PAGE + 7, IOVA, last, page(0));
+    assert_given(t, last, IOVA, last, page(0));
+    assert_refused_to_backend(t, IOVA - 1, IOTLB_READ);
+    assert_refused_to_backend(t, last + 1, IOTLB_READ);
+    assert_refused_to_backend(t, page(0), IOTLB_READ);
+    assert_refused_to_backend(t, UINT64_MAX, IOTLB_WRITE);
+    bench_free(t);
+}
+
+static void answers_are_not_too_small(void)
+{
+    Bench *t = bench_new("");
+    Iotlb e;
+
+    attach_with_queues(t, 1);
+    assert_status(vt_map(t->vt, 1, IOVA, IOVA + 8 * MIB - 1, 0x2000000, MAP_RW), VS_OK);
+    bench_start(t);
+    g_assert_true(miss(t, IOVA + 5 * MIB, IOTLB_WRITE, &e));
+    g_assert_cmphex(e.iova, ==, IOVA);
+    g_assert_cmphex(e.size, ==, 8 * MIB);
+    bench_free(t);
+}
+
+/* Virtual and physical address differ in their lower bits. */
+static void incongruent_mappings(void)
+{
+    Bench *t = bench_new("");
+    uint64_t last = IOVA + 2 * MIB - 1;
+
+    attach_with_queues(t, 1);
+    assert_status(vt_map(t->vt, 1, IOVA, last, page(1), MAP_RW), VS_OK);
+    bench_start(t);
+    for (uint64_t off = 0; off < 2 * MIB; off += 37 * PAGE) {
+        assert_given(t, IOVA + off, IOVA, last, page(1));
+    }
+    bench_free(t);
+}
+
+/* One mapping, but the memory behind it has a hole below 1 MiB. */
+static void answers_end_with_the_memory(void)
+{
+    Bench *t = bench_new("");
+    uint64_t last = IOVA + 16 * MIB - 1;
+    unsigned given = 0, holes = 0;
+
+    attach_with_queues(t, 1);
+    assert_status(vt_map(t->vt, 1, IOVA, last, 0, MAP_RW), VS_OK);
+    bench_start(t);
+    for (uint64_t off = 0; off < 2 * MIB; off += 4 * PAGE) {
+        if (uaddr_of(t->backend, off, PAGE)) {
+            assert_given(t, IOVA + off, IOVA, last, 0);
+            given++;
+        } else {
+            assert_refused_to_backend(t, IOVA + off, IOTLB_READ);
+            holes++;
+        }
+    }
+    g_assert_cmpuint(given, >, 0);
+    g_assert_cmpuint(holes, >, 0);
+    bench_free(t);
+}
+
+static void writes_to_read_only_memory(void)
+{
+    Bench *t = bench_new("");
+
+    attach_with_queues(t, 1);
+    assert_status(vt_map(t->vt, 1, IOVA, IOVA + PAGE - 1, page(0), MAP_READ), VS_OK);
+    assert_status(vt_map(t->vt, 1, IOVA + PAGE, IOVA + 2 * PAGE - 1, page(9), MAP_WRITE), VS_OK);
+    bench_start(t);
+    assert_refused_to_backend(t, IOVA, IOTLB_WRITE);
+    assert_given(t, IOVA, IOVA, IOVA + PAGE - 1, page(0));
+    assert_refused_to_backend(t, IOVA + PAGE, IOTLB_READ);
+    bench_free(t);
+}
+
+static void bypass_is_identity(void)
+{
+    Bench *t = bench_new("");
+
+    bench_start(t);
+    assert_given(t, page(3) + 5, 0, UINT64_MAX, 0);
+    assert_status(vt_attach(t->vt, 1, FS, ATTACH_BYPASS), VS_OK);
+    assert_given(t, page(4), 0, UINT64_MAX, 0);
+    vt_set_bypass(t->vt, 0);
+    assert_given(t, page(5), 0, UINT64_MAX, 0);
+    bench_free(t);
+}
+
+/* ------------------------------------------------------------------ */
+/* What has to be forgotten                                            */
+
+/* In domain 1, with answers for two mappings in the back end's hands. */
+static Bench *with_answers(const char *fs_props)
+{
+    Bench *t = bench_new(fs_props);
+
+    attach_with_queues(t, 1);
+    assert_status(vt_map(t->vt, 1, IOVA, IOVA + 3 * PAGE - 1, page(0), MAP_RW), VS_OK);
+    assert_status(vt_map(t->vt, 1, 16 * IOVA, 16 * IOVA + PAGE - 1, page(8), MAP_RW), VS_OK);
+    bench_start(t);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_given(t, IOVA + i * PAGE, IOVA, IOVA + 3 * PAGE - 1, page(0));
+    }
+    assert_given(t, 16 * IOVA, 16 * IOVA, 16 * IOVA + PAGE - 1, page(8));
+    g_array_set_size(t->backend->dropped, 0);
+    return t;
+}
+
+static void unmap_is_told(void)
+{
+    Bench *t = with_answers("");
+
+    assert_status(vt_unmap(t->vt, 1, IOVA, IOVA + 3 * PAGE - 1), VS_OK);
+    assert_dropped(t, IOVA, IOVA + 3 * PAGE - 1);
+    assert_refused_to_backend(t, IOVA, IOTLB_READ);
+    assert_given(t, 16 * IOVA, 16 * IOVA, 16 * IOVA + PAGE - 1, page(8));
+    assert_status(vt_map(t->vt, 1, IOVA, IOVA + PAGE - 1, page(20), MAP_RW), VS_OK);
+    assert_given(t, IOVA, IOVA, IOVA + PAGE - 1, page(20));
+    assert_status(vt_unmap(t->vt, 1, 0, UINT64_MAX), VS_OK);
+    g_assert_cmpuint(kept(t), ==, 0);
+    bench_free(t);
+}
+
+static void detach_is_told(void)
+{
+    for (uint8_t bypass = 0; bypass < 2; bypass++) {
+        Bench *t = with_answers("");
+
+        vt_set_bypass(t->vt, bypass);
+        assert_status(vt_detach(t->vt, 1, FS), VS_OK);
+        assert_dropped(t, 0, UINT64_MAX);
+        g_assert_cmpuint(kept(t), ==, 0);
+        if (bypass) {
+            assert_given(t, page(0), 0, UINT64_MAX, 0);
+        } else {
+            assert_refused_to_backend(t, page(0), IOTLB_READ);
+            assert_refused_to_backend(t, IOVA, IOTLB_READ);
+        }
+        bench_free(t);
+    }
+}
+
+static void move_is_told(void)
+{
+    Bench *t = with_answers("");
+
+    assert_status(vt_attach(t->vt, 2, EDU0, 0), VS_OK);
+    assert_status(vt_map(t->vt, 2, IOVA, IOVA + PAGE - 1, page(30), MAP_RW), VS_OK);
+    assert_status(vt_attach(t->vt, 2, FS, 0), VS_OK);
+    assert_dropped(t, 0, UINT64_MAX);
+    g_assert_cmpuint(kept(t), ==, 0);
+    assert_given(t, IOVA, IOVA, IOVA + PAGE - 1, page(30));
+    assert_refused_to_backend(t, IOVA + PAGE, IOTLB_READ);
+
+    assert_status(vt_attach(t->vt, 3, FS, ATTACH_BYPASS), VS_OK);
+    assert_dropped(t, 0, UINT64_MAX);
+    g_assert_cmpuint(kept(t), ==, 0);
+    assert_given(t, page(0), 0, UINT64_MAX, 0);
+
+    /* Identity must not outlive the bypass domain. */
+    assert_status(vt_attach(t->vt, 2, FS, 0), VS_OK);
+    assert_dropped(t, 0, UINT64_MAX);
+    g_assert_cmpuint(kept(t), ==, 0);
+    assert_refused_to_backend(t, page(0), IOTLB_READ);
+    bench_free(t);
+}
+
+static void reset_is_told(void)
+{
+    Bench *t = with_answers("");
+
+    virtio_reset(&t->vt->iommu);
+    assert_dropped(t, 0, UINT64_MAX);
+    g_assert_cmpuint(kept(t), ==, 0);
+    assert_given(t, page(0), 0, UINT64_MAX, 0);
+    bench_free(t);
+}
+
+static void bypass_switches_are_told(void)
+{
+    Bench *t = bench_new("");
+
+    bench_start(t);
+    assert_given(t, page(0), 0, UINT64_MAX, 0);
+    g_array_set_size(t->backend->dropped, 0);
+    vt_set_bypass(t->vt, 0);
+    assert_dropped(t, 0, UINT64_MAX);
+    g_assert_cmpuint(kept(t), ==, 0);
+    assert_refused_to_backend(t, page(0), IOTLB_READ);
+    vt_set_bypass(t->vt, 1);
+    assert_given(t, page(0), 0, UINT64_MAX, 0);
+    g_assert_cmpuint(kept(t), ==, 1);
+
+    /* The first ATTACH is such a switch, too. */
+    g_array_set_size(t->backend->dropped, 0);
+    assert_status(vt_attach(t->vt, 1, FS, 0), VS_OK);
+    assert_dropped(t, 0, UINT64_MAX);
+    g_assert_cmpuint(kept(t), ==, 0);
+    assert_refused_to_backend(t, page(0), IOTLB_READ);
+    bench_free(t);
+}
+
+/* ------------------------------------------------------------------ */
+/* A function with a translation cache of its own                      */
+
+#define PCI_EXT_CAP_ATS 0x000fu
+#define ATS_CTRL 6u
+#define ATS_ENABLE 0x8000u
+
+static unsigned find_ats(Vt *vt, uint16_t bdf)
+{
+    for (unsigned off = 0x100, guard = 0; off && guard < 64; guard++) {
+        if (pci_read16_ext(vt, bdf, off) == PCI_EXT_CAP_ATS) {
+            return off;
+        }
+        off = pci_read16_ext(vt, bdf, off + 2) >> 4;
+    }
+    g_error("no ATS capability");
+}
+
+static void enable_ecam(Vt *vt)
+{
+    vt->ecam = 0xb0000000;
+    pci_write32(vt, 0, 0x64, 0);
+    pci_write32(vt, 0, 0x60, (uint32_t)vt->ecam | 1);
+}
+
+static void cached_by_the_function(void)
+{
+    Bench *t = with_answers(",ats=on");
+    unsigned ats;
+
+    enable_ecam(t->vt);
+    ats = find_ats(t->vt, FS);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned on = 0; on < 2; on++) {
+            pci_write16_ext(t->vt, FS, ats + ATS_CTRL, on ? ATS_ENABLE : 0);
+            assert_given(t, IOVA, IOVA, IOVA + 3 * PAGE - 1, page(0));
+            g_array_set_size(t->backend->dropped, 0);
+            assert_status(vt_unmap(t->vt, 1, IOVA, IOVA + 3 * PAGE - 1), VS_OK);
+            assert_dropped(t, IOVA, IOVA + 3 * PAGE - 1);
+            assert_refused_to_backend(t, IOVA, IOTLB_READ);
+            assert_status(vt_map(t->vt, 1, IOVA, IOVA + 3 * PAGE - 1, page(0), MAP_RW), VS_OK);
+        }
+    }
+    pci_write16_ext(t->vt, FS, ats + ATS_CTRL, ATS_ENABLE);
+    assert_given(t, IOVA, IOVA, IOVA + 3 * PAGE - 1, page(0));
+    assert_status(vt_detach(t->vt, 1, FS), VS_OK);
+    assert_dropped(t, 0, UINT64_MAX);
+    g_assert_cmpuint(kept(t), ==, 0);
+    assert_status(vt_attach(t->vt, 1, FS, 0), VS_OK);
+    vt_assert_alive(t->vt);
+    bench_free(t);
+}
+
+/* ------------------------------------------------------------------ */
+/* Everything at once                                                  */
+
+#define SLOTS 12u
+
+/* Three domains with slots of one to four pages; domain 2 bypasses. */
+typedef struct Model {
+    bool attached;
+    unsigned domain;
+    bool bypass;
+    unsigned pages[2][SLOTS];
+    unsigned phys[2][SLOTS];
+} Model;
+
+static uint64_t slot_iova(unsigned slot)
+{
+    return IOVA + slot * 4 * PAGE;
+}
+
+static bool model_bypasses(const Model *m)
+{
+    return m->attached ? m->domain == 2 : m->bypass;
+}
+
+/* Where the model says that a page leads; false if nowhere. */
+static bool model_page(const Model *m, uint64_t iova, uint64_t *phys)
+{
+    uint64_t slot = (iova - IOVA) / (4 * PAGE), index = (iova - IOVA) / PAGE % 4;
+
+    if (model_bypasses(m)) {
+        *phys = iova;
+        return true;
+    }
+    if (!m->attached || iova < IOVA || slot >= SLOTS || index >= m->pages[m->domain][slot]) {
+        return false;
+    }
+    *phys = page(m->phys[m->domain][slot]) + index * PAGE;
+    return true;
+}
+
+static void check_kept(Bench *t, const Model *m)
+{
+    Backend *b = t->backend;
+
+    g_mutex_lock(&b->lock);
+    for (unsigned i = 0; i < b->kept->len; i++) {
+        const Iotlb *e = &g_array_index(b->kept, Iotlb, i);
+
+        for (uint64_t off = 0; off < e->size; off += PAGE) {
+            uint64_t phys;
+
+            if (!model_page(m, e->iova + off, &phys)) {
+                g_error("the back end still has 0x%" PRIx64, e->iova + off);
+            }
+            g_assert_cmphex(e->uaddr + off, ==, uaddr_of(b, phys, PAGE));
+        }
+    }
+    g_mutex_unlock(&b->lock);
+}
+
+static void nothing_outlives_its_mapping(void)
+{
+    Bench *t = bench_new("");
+    GRand *rand = g_rand_new_with_seed(0xcafe);
+    Model m = {.bypass = true};
+    unsigned given = 0;
+
+    /* edus keep the domains alive. */
+    assert_status(vt_attach(t->vt, 0, EDU0, 0), VS_OK);
+    assert_status(vt_attach(t->vt, 1, EDU1, 0), VS_OK);
+    bench_start(t);
+    for (unsigned step = 0; step < 1500; step++) {
+        unsigned slot = (unsigned)g_rand_int_range(rand, 0, SLOTS);
+        unsigned domain = (unsigned)g_rand_int_range(rand, 0, 2);
+        unsigned what = (unsigned)g_rand_int_range(rand, 0, 40);
+
+        if (what < 10) {
+            unsigned pages = (unsigned)g_rand_int_range(rand, 1, 5);
+            unsigned phys = (unsigned)g_rand_int_range(rand, 0, 4000);
+            uint64_t first = slot_iova(slot);
+            bool free_slot = !m.pages[domain][slot];
+
+            assert_status(
+                vt_map(t->vt, domain, first, first + pages * PAGE - 1, page(phys), MAP_RW),
+                free_slot ? VS_OK : VS_INVAL);
+            if (free_slot) {
+                m.pages[domain][slot] = pages;
+                m.phys[domain][slot] = phys;
+            }
+        } else if (what < 16) {
+            unsigned n = (unsigned)g_rand_int_range(rand, 1, 4);
+            uint64_t first = slot_iova(slot);
+
+            assert_status(vt_unmap(t->vt, domain, first, first + n * 4 * PAGE - 1), VS_OK);
+            for (unsigned i = slot; i < MIN(slot + n, SLOTS); i++) {
+                m.pages[domain][i] = 0;
+            }
+        } else if (what == 16) {
+            domain = (unsigned)g_rand_int_range(rand, 0, 3);
+            assert_status(vt_attach(t->vt, domain, FS, domain == 2 ? ATTACH_BYPASS : 0), VS_OK);
+            m.attached = true;
+            m.domain = domain;
+        } else if (what == 17 && m.attached) {
+            assert_status(vt_detach(t->vt, m.domain, FS), VS_OK);
+            m.attached = false;
+        } else if (what == 18) {
+            m.bypass = !m.bypass;
+            vt_set_bypass(t->vt, m.bypass);
+        } else {
+            uint64_t iova = slot_iova(slot) + (uint64_t)g_rand_int_range(rand, 0, 4) * PAGE;
+            uint64_t phys;
+            Iotlb e;
+
+            if (model_bypasses(&m)) {
+                iova = page(slot);
+            }
+            g_assert_cmpint(miss(t, iova, IOTLB_WRITE, &e), ==, model_page(&m, iova, &phys));
+            given++;
+        }
+        check_kept(t, &m);
+    }
+    g_assert_cmpuint(given, >, 0);
+    g_rand_free(rand);
+    bench_free(t);
+}
+
+static const Case cases[] = {
+    {"MAP-6/misses-are-answered", misses_are_answered},
+    {"MAP-6/answers-are-not-too-small", answers_are_not_too_small},
+    {"MAP-6/writes-to-read-only-memory", writes_to_read_only_memory},
+    {"W8/incongruent-mappings", incongruent_mappings},
+    {"W8/answers-end-with-the-memory", answers_end_with_the_memory},
+    {"BYP-1/bypass-is-identity", bypass_is_identity},
+    {"DET-4/unmap-is-told", unmap_is_told},
+    {"DET-4/detach-is-told", detach_is_told},
+    {"DET-4/move-is-told", move_is_told},
+    {"DET-4/bypass-switches-are-told", bypass_switches_are_told},
+    {"DET-4/cached-by-the-function", cached_by_the_function},
+    {"DET-4/nothing-outlives-its-mapping", nothing_outlives_its_mapping},
+    {"INI-D1/reset-is-told", reset_is_told},
+};
+
+VT_MAIN(cases)
