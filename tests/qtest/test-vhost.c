@@ -5,17 +5,23 @@
  * told to forget it: an answer that outlives its mapping is a hole.  The back
  * end here is a thread of the test that keeps all it is told.
  */
+#define _GNU_SOURCE /* accept4 */
 #include "viommu_test.h"
 
 #include <sys/socket.h>
+#include <sys/un.h>
 
-#define PORT 0x0038u /* 00:07.0 */
-#define FS 0x0100u   /* 01:00.0 */
-#define FS_ARGS                                                                                    \
+#define PORT 0x0038u     /* 00:07.0 */
+#define FUNCTION 0x0100u /* 01:00.0 */
+#define MACHINE_ARGS                                                                               \
     "-object memory-backend-memfd,id=mem,size=128M,share=on -machine memory-backend=mem "          \
-    "-device pcie-root-port,id=rp,chassis=1,addr=7.0 -chardev socket,id=fs,fd=%d "                 \
-    "-device vhost-user-fs-pci,bus=rp,addr=0.0,chardev=fs,tag=x,queue-size=64,"                    \
-    "iommu_platform=on%s "
+    "-device pcie-root-port,id=rp,chassis=1,addr=7.0 -chardev socket,id=vu,path=%s,abstract=on "   \
+    "%s%s "
+#define FS "-device vhost-user-fs-pci,bus=rp,addr=0.0,chardev=vu,tag=x,iommu_platform=on"
+#define NET                                                                                        \
+    "-netdev vhost-user,id=net,chardev=vu "                                                        \
+    "-device virtio-net-pci,bus=rp,addr=0.0,netdev=net,romfile=,iommu_platform=on,"                \
+    "disable-legacy=on"
 
 #define IOVA 0x40000000ull
 
@@ -180,8 +186,11 @@ static void *serve(void *opaque)
     uint8_t payload[4096];
     unsigned fd_count;
     Header header;
-    int fds[8];
+    int fds[8], listener = b->sock;
 
+    b->sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    g_assert_cmpint(b->sock, >=, 0);
+    close(listener);
     while (receive_header(b->sock, &header, fds, &fd_count)) {
         uint64_t number = 0;
         bool answers = true;
@@ -229,14 +238,19 @@ static void *serve(void *opaque)
     return NULL;
 }
 
-static Backend *backend_new(int *qemu_end)
+/* Waits for one QEMU at the abstract address `name`. */
+static Backend *backend_new(const char *name)
 {
     Backend *b = g_new0(Backend, 1);
-    int pair[2];
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
-    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
-    *qemu_end = pair[0];
-    b->sock = pair[1];
+    g_assert_cmpuint(strlen(name) + 1, <, sizeof(addr.sun_path));
+    memcpy(addr.sun_path + 1, name, strlen(name));
+    b->sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_assert_cmpint(bind(b->sock, (struct sockaddr *)&addr,
+                         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))),
+                    ==, 0);
+    g_assert_cmpint(listen(b->sock, 1), ==, 0);
     b->request_fd = -1;
     b->kept = g_array_new(false, false, sizeof(Iotlb));
     b->dropped = g_array_new(false, false, sizeof(Iotlb));
@@ -275,32 +289,30 @@ static uint64_t uaddr_of(Backend *b, uint64_t phys, uint64_t size)
 typedef struct Bench {
     Vt *vt;
     Backend *backend;
-    Virtio fs;
+    Virtio dev;
     Queue queues[2];
 } Bench;
 
 /* The IOMMU's driver is there, the other device's not yet. */
-static Bench *bench_new(const char *fs_props)
+static Bench *bench_new(const char *device, const char *props)
 {
     Bench *t = g_new0(Bench, 1);
-    g_autofree char *args = NULL;
-    int qemu_end;
+    g_autofree char *name = g_strdup_printf("viommu-test-%d", getpid());
+    g_autofree char *args = g_strdup_printf(MACHINE_ARGS, name, device, props);
 
-    t->backend = backend_new(&qemu_end);
-    args = g_strdup_printf(FS_ARGS, qemu_end, fs_props);
+    t->backend = backend_new(name);
     t->vt = vt_new_with("", args);
-    close(qemu_end);
     bridge_open(t->vt, PORT, 1, 1);
-    virtio_probe(t->vt, &t->fs, FS);
+    virtio_probe(t->vt, &t->dev, FUNCTION);
     return t;
 }
 
 static void bench_start(Bench *t)
 {
-    g_assert_true(virtio_negotiate(&t->fs, F_VERSION_1 | F_ACCESS_PLATFORM));
-    queue_init(&t->fs, &t->queues[0], 0);
-    queue_init(&t->fs, &t->queues[1], 1);
-    virtio_driver_ok(&t->fs);
+    g_assert_true(virtio_negotiate(&t->dev, F_VERSION_1 | F_ACCESS_PLATFORM));
+    queue_init(&t->dev, &t->queues[0], 0);
+    queue_init(&t->dev, &t->queues[1], 1);
+    virtio_driver_ok(&t->dev);
     vt_settle(t->vt);
 }
 
@@ -314,7 +326,7 @@ static void bench_free(Bench *t)
 /* The function's queues work in this domain, too. */
 static void attach_with_queues(Bench *t, uint32_t domain)
 {
-    assert_status(vt_attach(t->vt, domain, FS, 0), VS_OK);
+    assert_status(vt_attach(t->vt, domain, FUNCTION, 0), VS_OK);
     assert_status(vt_map(t->vt, domain, QUEUE_BASE, ARENA_BASE - 1, QUEUE_BASE, MAP_RW), VS_OK);
 }
 
@@ -384,6 +396,13 @@ static void assert_refused_to_backend(Bench *t, uint64_t iova, uint8_t perm)
     g_assert_false(miss(t, iova, perm, &e));
 }
 
+static void start_looking(Bench *t)
+{
+    g_mutex_lock(&t->backend->lock);
+    g_array_set_size(t->backend->dropped, 0);
+    g_mutex_unlock(&t->backend->lock);
+}
+
 /* Since the last look the back end was told to forget all of [first, last]. */
 static void assert_dropped(Bench *t, uint64_t first, uint64_t last)
 {
@@ -416,7 +435,7 @@ static void assert_dropped(Bench *t, uint64_t first, uint64_t last)
 
 static void misses_are_answered(void)
 {
-    Bench *t = bench_new("");
+    Bench *t = bench_new(FS, "");
     uint64_t last = IOVA + 64 * PAGE - 1;
 
     attach_with_queues(t, 1);
@@ -434,7 +453,7 @@ static void misses_are_answered(void)
 
 static void answers_are_not_too_small(void)
 {
-    Bench *t = bench_new("");
+    Bench *t = bench_new(FS, "");
     Iotlb e;
 
     attach_with_queues(t, 1);
@@ -449,7 +468,7 @@ static void answers_are_not_too_small(void)
 /* Virtual and physical address differ in their lower bits. */
 static void incongruent_mappings(void)
 {
-    Bench *t = bench_new("");
+    Bench *t = bench_new(FS, "");
     uint64_t last = IOVA + 2 * MIB - 1;
 
     attach_with_queues(t, 1);
@@ -464,7 +483,7 @@ static void incongruent_mappings(void)
 /* One mapping, but the memory behind it has a hole below 1 MiB. */
 static void answers_end_with_the_memory(void)
 {
-    Bench *t = bench_new("");
+    Bench *t = bench_new(FS, "");
     uint64_t last = IOVA + 16 * MIB - 1;
     unsigned given = 0, holes = 0;
 
@@ -487,7 +506,7 @@ static void answers_end_with_the_memory(void)
 
 static void writes_to_read_only_memory(void)
 {
-    Bench *t = bench_new("");
+    Bench *t = bench_new(FS, "");
 
     attach_with_queues(t, 1);
     assert_status(vt_map(t->vt, 1, IOVA, IOVA + PAGE - 1, page(0), MAP_READ), VS_OK);
@@ -501,11 +520,11 @@ static void writes_to_read_only_memory(void)
 
 static void bypass_is_identity(void)
 {
-    Bench *t = bench_new("");
+    Bench *t = bench_new(FS, "");
 
     bench_start(t);
     assert_given(t, page(3) + 5, 0, UINT64_MAX, 0);
-    assert_status(vt_attach(t->vt, 1, FS, ATTACH_BYPASS), VS_OK);
+    assert_status(vt_attach(t->vt, 1, FUNCTION, ATTACH_BYPASS), VS_OK);
     assert_given(t, page(4), 0, UINT64_MAX, 0);
     vt_set_bypass(t->vt, 0);
     assert_given(t, page(5), 0, UINT64_MAX, 0);
@@ -516,11 +535,13 @@ static void bypass_is_identity(void)
 /* What has to be forgotten                                            */
 
 /* In domain 1, with answers for two mappings in the back end's hands. */
-static Bench *with_answers(const char *fs_props)
+static Bench *with_answers(const char *device, const char *props)
 {
-    Bench *t = bench_new(fs_props);
+    Bench *t = bench_new(device, props);
 
     attach_with_queues(t, 1);
+    /* So that the domain stays. */
+    assert_status(vt_attach(t->vt, 1, EDU1, 0), VS_OK);
     assert_status(vt_map(t->vt, 1, IOVA, IOVA + 3 * PAGE - 1, page(0), MAP_RW), VS_OK);
     assert_status(vt_map(t->vt, 1, 16 * IOVA, 16 * IOVA + PAGE - 1, page(8), MAP_RW), VS_OK);
     bench_start(t);
@@ -528,13 +549,13 @@ static Bench *with_answers(const char *fs_props)
         assert_given(t, IOVA + i * PAGE, IOVA, IOVA + 3 * PAGE - 1, page(0));
     }
     assert_given(t, 16 * IOVA, 16 * IOVA, 16 * IOVA + PAGE - 1, page(8));
-    g_array_set_size(t->backend->dropped, 0);
+    start_looking(t);
     return t;
 }
 
 static void unmap_is_told(void)
 {
-    Bench *t = with_answers("");
+    Bench *t = with_answers(FS, "");
 
     assert_status(vt_unmap(t->vt, 1, IOVA, IOVA + 3 * PAGE - 1), VS_OK);
     assert_dropped(t, IOVA, IOVA + 3 * PAGE - 1);
@@ -550,10 +571,10 @@ static void unmap_is_told(void)
 static void detach_is_told(void)
 {
     for (uint8_t bypass = 0; bypass < 2; bypass++) {
-        Bench *t = with_answers("");
+        Bench *t = with_answers(FS, "");
 
         vt_set_bypass(t->vt, bypass);
-        assert_status(vt_detach(t->vt, 1, FS), VS_OK);
+        assert_status(vt_detach(t->vt, 1, FUNCTION), VS_OK);
         assert_dropped(t, 0, UINT64_MAX);
         g_assert_cmpuint(kept(t), ==, 0);
         if (bypass) {
@@ -568,23 +589,23 @@ static void detach_is_told(void)
 
 static void move_is_told(void)
 {
-    Bench *t = with_answers("");
+    Bench *t = with_answers(FS, "");
 
     assert_status(vt_attach(t->vt, 2, EDU0, 0), VS_OK);
     assert_status(vt_map(t->vt, 2, IOVA, IOVA + PAGE - 1, page(30), MAP_RW), VS_OK);
-    assert_status(vt_attach(t->vt, 2, FS, 0), VS_OK);
+    assert_status(vt_attach(t->vt, 2, FUNCTION, 0), VS_OK);
     assert_dropped(t, 0, UINT64_MAX);
     g_assert_cmpuint(kept(t), ==, 0);
     assert_given(t, IOVA, IOVA, IOVA + PAGE - 1, page(30));
     assert_refused_to_backend(t, IOVA + PAGE, IOTLB_READ);
 
-    assert_status(vt_attach(t->vt, 3, FS, ATTACH_BYPASS), VS_OK);
+    assert_status(vt_attach(t->vt, 3, FUNCTION, ATTACH_BYPASS), VS_OK);
     assert_dropped(t, 0, UINT64_MAX);
     g_assert_cmpuint(kept(t), ==, 0);
     assert_given(t, page(0), 0, UINT64_MAX, 0);
 
     /* Identity must not outlive the bypass domain. */
-    assert_status(vt_attach(t->vt, 2, FS, 0), VS_OK);
+    assert_status(vt_attach(t->vt, 2, FUNCTION, 0), VS_OK);
     assert_dropped(t, 0, UINT64_MAX);
     g_assert_cmpuint(kept(t), ==, 0);
     assert_refused_to_backend(t, page(0), IOTLB_READ);
@@ -593,7 +614,7 @@ static void move_is_told(void)
 
 static void reset_is_told(void)
 {
-    Bench *t = with_answers("");
+    Bench *t = with_answers(FS, "");
 
     virtio_reset(&t->vt->iommu);
     assert_dropped(t, 0, UINT64_MAX);
@@ -604,11 +625,11 @@ static void reset_is_told(void)
 
 static void bypass_switches_are_told(void)
 {
-    Bench *t = bench_new("");
+    Bench *t = bench_new(FS, "");
 
     bench_start(t);
     assert_given(t, page(0), 0, UINT64_MAX, 0);
-    g_array_set_size(t->backend->dropped, 0);
+    start_looking(t);
     vt_set_bypass(t->vt, 0);
     assert_dropped(t, 0, UINT64_MAX);
     g_assert_cmpuint(kept(t), ==, 0);
@@ -618,8 +639,8 @@ static void bypass_switches_are_told(void)
     g_assert_cmpuint(kept(t), ==, 1);
 
     /* The first ATTACH is such a switch, too. */
-    g_array_set_size(t->backend->dropped, 0);
-    assert_status(vt_attach(t->vt, 1, FS, 0), VS_OK);
+    start_looking(t);
+    assert_status(vt_attach(t->vt, 1, FUNCTION, 0), VS_OK);
     assert_dropped(t, 0, UINT64_MAX);
     g_assert_cmpuint(kept(t), ==, 0);
     assert_refused_to_backend(t, page(0), IOTLB_READ);
@@ -651,32 +672,41 @@ static void enable_ecam(Vt *vt)
     pci_write32(vt, 0, 0x60, (uint32_t)vt->ecam | 1);
 }
 
+/*
+ * With ATS enabled the core asks for another kind of notification: some devices
+ * at once, all when the function enters translation the next time.
+ */
 static void cached_by_the_function(void)
 {
-    Bench *t = with_answers(",ats=on");
-    unsigned ats;
+    static const char *const devices[] = {FS, NET};
 
-    enable_ecam(t->vt);
-    ats = find_ats(t->vt, FS);
-    for (unsigned round = 0; round < 2; round++) {
-        for (unsigned on = 0; on < 2; on++) {
-            pci_write16_ext(t->vt, FS, ats + ATS_CTRL, on ? ATS_ENABLE : 0);
+    for (unsigned i = 0; i < G_N_ELEMENTS(devices); i++) {
+        Bench *t = with_answers(devices[i], ",ats=on");
+        unsigned ats;
+
+        enable_ecam(t->vt);
+        ats = find_ats(t->vt, FUNCTION);
+        for (unsigned round = 0; round < 8; round++) {
+            bool on = round % 2, again = round / 2 % 2;
+
+            pci_write16_ext(t->vt, FUNCTION, ats + ATS_CTRL, on ? ATS_ENABLE : 0);
+            if (again) {
+                assert_given(t, IOVA, IOVA, IOVA + 3 * PAGE - 1, page(0));
+                start_looking(t);
+                assert_status(vt_attach(t->vt, 2, FUNCTION, ATTACH_BYPASS), VS_OK);
+                assert_dropped(t, 0, UINT64_MAX);
+                g_assert_cmpuint(kept(t), ==, 0);
+                assert_status(vt_attach(t->vt, 1, FUNCTION, 0), VS_OK);
+            }
             assert_given(t, IOVA, IOVA, IOVA + 3 * PAGE - 1, page(0));
-            g_array_set_size(t->backend->dropped, 0);
+            start_looking(t);
             assert_status(vt_unmap(t->vt, 1, IOVA, IOVA + 3 * PAGE - 1), VS_OK);
             assert_dropped(t, IOVA, IOVA + 3 * PAGE - 1);
             assert_refused_to_backend(t, IOVA, IOTLB_READ);
             assert_status(vt_map(t->vt, 1, IOVA, IOVA + 3 * PAGE - 1, page(0), MAP_RW), VS_OK);
         }
+        bench_free(t);
     }
-    pci_write16_ext(t->vt, FS, ats + ATS_CTRL, ATS_ENABLE);
-    assert_given(t, IOVA, IOVA, IOVA + 3 * PAGE - 1, page(0));
-    assert_status(vt_detach(t->vt, 1, FS), VS_OK);
-    assert_dropped(t, 0, UINT64_MAX);
-    g_assert_cmpuint(kept(t), ==, 0);
-    assert_status(vt_attach(t->vt, 1, FS, 0), VS_OK);
-    vt_assert_alive(t->vt);
-    bench_free(t);
 }
 
 /* ------------------------------------------------------------------ */
@@ -741,7 +771,7 @@ static void check_kept(Bench *t, const Model *m)
 
 static void nothing_outlives_its_mapping(void)
 {
-    Bench *t = bench_new("");
+    Bench *t = bench_new(FS, "");
     GRand *rand = g_rand_new_with_seed(0xcafe);
     Model m = {.bypass = true};
     unsigned given = 0;
@@ -778,11 +808,12 @@ static void nothing_outlives_its_mapping(void)
             }
         } else if (what == 16) {
             domain = (unsigned)g_rand_int_range(rand, 0, 3);
-            assert_status(vt_attach(t->vt, domain, FS, domain == 2 ? ATTACH_BYPASS : 0), VS_OK);
+            assert_status(vt_attach(t->vt, domain, FUNCTION, domain == 2 ? ATTACH_BYPASS : 0),
+                          VS_OK);
             m.attached = true;
             m.domain = domain;
         } else if (what == 17 && m.attached) {
-            assert_status(vt_detach(t->vt, m.domain, FS), VS_OK);
+            assert_status(vt_detach(t->vt, m.domain, FUNCTION), VS_OK);
             m.attached = false;
         } else if (what == 18) {
             m.bypass = !m.bypass;
