@@ -39,14 +39,19 @@ std::optional<std::uint32_t> viotIommu(const ViommuMachineDesc &machine,
     return std::nullopt;
 }
 
-void claimFunction(Owners &owners, std::uint16_t segment, std::uint32_t requesterId, Owner owner)
+// The requester IDs from `first` to `last`, whose endpoint IDs begin with that of `owner`.
+void claimFunctions(Owners &owners, std::uint16_t segment, std::uint32_t first, std::uint32_t last,
+                    Owner owner)
 {
-    Owner &present = owners.segment(segment)[requesterId];
-    if (present.iommu != VIOMMU_NO_IOMMU) {
-        owners.complaints.push_back("requester " + std::to_string(requesterId) + " of segment " +
-                                    std::to_string(segment) + " is described twice");
+    std::vector<Owner> &functions = owners.segment(segment);
+    for (std::uint32_t requester = first; requester <= last; requester++) {
+        Owner &present = functions[requester];
+        if (present.iommu != VIOMMU_NO_IOMMU) {
+            owners.complaints.push_back("requester " + std::to_string(requester) + " of segment " +
+                                        std::to_string(segment) + " is described twice");
+        }
+        present = {owner.iommu, requester - first + owner.id};
     }
-    present = owner;
 }
 
 void claimBase(Owners &owners, std::uint64_t base, Owner owner)
@@ -117,11 +122,8 @@ Owners decodeViot(const ViommuMachineDesc &machine, const std::vector<std::uint8
         const std::uint32_t bdfStart = le16(table, at + 12);
         const std::uint32_t bdfEnd = le16(table, at + 14);
         for (std::uint32_t segment = segmentStart; segment <= segmentEnd; segment++) {
-            for (std::uint32_t bdf = bdfStart; bdf <= bdfEnd; bdf++) {
-                const std::uint32_t id =
-                    ((segment - segmentStart) << 16) + bdf - bdfStart + endpoint;
-                claimFunction(owners, static_cast<std::uint16_t>(segment), bdf, {*iommu, id});
-            }
+            claimFunctions(owners, static_cast<std::uint16_t>(segment), bdfStart, bdfEnd,
+                           {*iommu, ((segment - segmentStart) << 16) + endpoint});
         }
     }
     return owners;
@@ -151,12 +153,8 @@ void decodeArrayV2(std::uint32_t iommu, const std::vector<std::uint8_t> &config,
         std::copy_n(config.begin() + static_cast<std::ptrdiff_t>(at), copied, item.begin());
         const std::uint16_t type = le16(item, 0);
         if (type == 1) {
-            const std::uint32_t start = le16(item, 4);
-            const std::uint32_t end = le16(item, 6);
-            for (std::uint32_t requester = start; requester <= end; requester++) {
-                claimFunction(owners, le16(item, 2), requester,
-                              {iommu, requester - start + le32(item, 8)});
-            }
+            claimFunctions(owners, le16(item, 2), le16(item, 4), le16(item, 6),
+                           {iommu, le32(item, 8)});
         } else if (type == 2) {
             claimBase(owners, le64(item, 8), {iommu, le32(item, 4)});
         } else {
@@ -184,12 +182,8 @@ void decodeArrayV3(std::uint32_t iommu, const std::vector<std::uint8_t> &config,
             return;
         }
         if (type == 1) {
-            const std::uint32_t start = le16(config, at + 10);
-            const std::uint32_t end = le16(config, at + 12);
-            for (std::uint32_t bdf = start; bdf <= end; bdf++) {
-                claimFunction(owners, le16(config, at + 8), bdf,
-                              {iommu, bdf - start + le32(config, at + 4)});
-            }
+            claimFunctions(owners, le16(config, at + 8), le16(config, at + 10),
+                           le16(config, at + 12), {iommu, le32(config, at + 4)});
         } else if (type == 2) {
             claimBase(owners, le64(config, at + 8), {iommu, le32(config, at + 4)});
         } else {
@@ -285,7 +279,7 @@ void decodeIommuMap(const ViommuMachineDesc &machine, const void *fdt, int host,
         for (std::uint32_t rid = 0; rid <= 0xffff; rid++) {
             const std::uint32_t masked = rid & mask;
             if (masked >= ridBase && masked - ridBase < length) {
-                claimFunction(owners, 0, rid, {iommu, masked - ridBase + idBase});
+                claimFunctions(owners, 0, rid, rid, {iommu, masked - ridBase + idBase});
             }
         }
     }
