@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Write inputs to start a fuzz target from, where mutation alone takes long to get to.
+
+usage: seeds.py TARGET FOLDER
+"""
+
+import random
+import struct
+import sys
+from pathlib import Path
+
+# Everything offered, 4 KiB granule, whole ranges, no bypass, wide quotas, no regions.
+SETTINGS = bytes([0, 0, 0, 0, 0, 0, 0, 0])
+BOOT_BYPASS = bytes([0, 0, 0, 0, 1, 0, 0, 0])
+MSI_REGION = bytes([0, 0, 0, 0, 0, 0, 0, 1, 0])
+PAGE = 0x1000
+
+
+def attach(domain, endpoint, flags=0):
+    return struct.pack("<IIIII", 1, domain, endpoint, flags, 0)
+
+
+def detach(domain, endpoint):
+    return struct.pack("<IIIQ", 2, domain, endpoint, 0)
+
+
+def map_pages(domain, first, count, phys, flags=3):
+    return struct.pack("<IIQQQI", 3, domain, first * PAGE, (first + count) * PAGE - 1, phys, flags)
+
+
+def unmap_pages(domain, first, count):
+    return struct.pack("<IIQQI", 4, domain, first * PAGE, (first + count) * PAGE - 1, 0)
+
+
+def probe(endpoint):
+    return struct.pack("<II64x", 5, endpoint)
+
+
+def requests():
+    sessions = [
+        [attach(1, 0x30), map_pages(1, 0, 1, 0), map_pages(1, 1, 4, 0x7000, 1),
+         unmap_pages(1, 0, 9), detach(1, 0x30)],
+        [attach(1, 0x30), attach(1, 0x38), map_pages(1, 5, 1, 0), map_pages(1, 16, 8, 0x100000),
+         unmap_pages(1, 17, 1), attach(2, 0x38), detach(1, 0x38), detach(2, 0x38)],
+        [attach(1, 0x30, 1), map_pages(1, 0, 1, 0), unmap_pages(1, 0, 1), attach(1, 0x39, 1),
+         attach(1, 0x38), detach(1, 0x30), detach(1, 0x39)],
+        [attach(7, 0xffff0005), map_pages(7, 5, 1, 0), attach(7, 0x38),
+         map_pages(7, 2**52 - 1, 1, 0, 7), probe(0x38), probe(0x10)],
+    ]
+    for settings in (SETTINGS, BOOT_BYPASS, MSI_REGION):
+        for session in sessions:
+            data = settings + bytes([0, 0])
+            for request in session:
+                writable = 516 if request[0] == 5 else 4
+                data += bytes([len(request)]) + struct.pack("<H", writable) + request
+            yield data
+
+
+def mapping(first, count, phys, flags):
+    return struct.pack(">BQQQI", 1, first * PAGE, (first + count) * PAGE - 1, phys, flags)
+
+
+def domain(number, mappings, endpoints, bypass):
+    data = struct.pack(">BQII", 1, number, number, len(mappings)) + b"".join(mappings) + b"\0"
+    for endpoint in endpoints:
+        data += struct.pack(">BI", 1, endpoint)
+    return data + bytes([0, bypass])
+
+
+def streams():
+    one = mapping(2, 4, 0x9000, 3)
+    two = mapping(2**20, 1, 0x100000, 1)
+    states = [
+        [],
+        [domain(1, [one, two], [0x30], 0)],
+        [domain(1, [], [0x30, 1], 1)],
+        [domain(1, [one], [1, 0x31], 0), domain(2, [two], [0x30, 0xffff0005], 0)],
+        [domain(1, [one], [1], 0), domain(2, [], [0x31], 0)],
+        [domain(3, [two], [0x99], 0)],
+    ]
+    for settings in (SETTINGS, MSI_REGION, bytes([0x40]) + SETTINGS[1:]):
+        for regions in (bytes([0, 0, 0]), bytes([1, 1, 1, 4, 0])):
+            for flags in (0, 1, 7):
+                for state in states:
+                    data = struct.pack(">I", len(state)) + b"".join(state) + b"\0\0"
+                    yield settings + regions + bytes([flags]) + data
+
+
+def anything(sizes):
+    """For targets that make something of every byte."""
+    chance = random.Random(1)
+    for i in range(400):
+        yield chance.randbytes(chance.choice(sizes))
+
+
+def sessions():
+    chance = random.Random(1)
+    for settings in (SETTINGS, BOOT_BYPASS, MSI_REGION):
+        for _ in range(150):
+            yield settings + bytes([0, 0]) + chance.randbytes(chance.choice([100, 400, 1200]))
+    yield from anything([300, 900])
+
+
+SEEDS = {
+    "request": requests,
+    "migration": streams,
+    "session": sessions,
+    "mapping-set": lambda: anything([60, 300, 900]),
+    "topology": lambda: anything([40, 90, 200]),
+}
+
+
+def main():
+    if len(sys.argv) != 3 or sys.argv[1] not in SEEDS:
+        sys.exit(__doc__.rpartition("\n\n")[2].strip() + "\ntargets: " + ", ".join(SEEDS))
+    folder = Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(SEEDS[sys.argv[1]]()):
+        (folder / f"seed-{number:03}").write_bytes(data)
+
+
+main()

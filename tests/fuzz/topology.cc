@@ -1,0 +1,540 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Descriptions of machines, right and wrong.  Whether one is refused, and who
+// manages what, is asked of a naive reading of the rules; VIOT, topology array
+// and device tree are read back by the decoders of the unit tests.
+//
+//   numbers of IOMMUs, root buses, endpoints (1 each), { their fields } ...,
+//   rooms for what is written
+#include "check.h"
+#include "input.h"
+#include "owners.h"
+
+#include <libfdt.h>
+
+#include <algorithm>
+#include <array>
+#include <cinttypes>
+#include <cstring>
+#include <initializer_list>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace
+{
+
+using viommu::fuzz::Input;
+using namespace viommu::test;
+
+constexpr size_t kErrorSize = 400;
+constexpr const char *kPciHost = "/pcie";
+constexpr std::array<uint16_t, 4> kSegments{0, 1, 2, VIOMMU_SEGMENT_MMIO};
+constexpr std::array<uint64_t, 4> kBases{0x0a000000, 0x0a000200, 0x10000000000, 0};
+constexpr std::array<const char *, 8> kBusNames{"pcie.0", "pxb1", "pxb2", "pxb3",
+                                                "pxb4",   "pxb5", "",     nullptr};
+constexpr std::array<const char *, 4> kNames{"iommu0", "iommu1", "", nullptr};
+
+// Errors are one sentence, cut where the room ends, and nothing beyond.
+class Sentence
+{
+public:
+    explicit Sentence(size_t room) : room_(std::min(room, kErrorSize)) { text_.fill('#'); }
+
+    char *data() { return text_.data(); }
+    size_t size() const { return room_; }
+
+    void check(bool expected) const
+    {
+        FUZZ_CHECK(std::all_of(text_.begin() + static_cast<ptrdiff_t>(room_), text_.end(),
+                               [](char c) { return c == '#'; }));
+        if (room_ == 0) {
+            return;
+        }
+        if (!expected) {
+            FUZZ_CHECK(text_[0] == '#');
+            return;
+        }
+        const auto end = std::find(text_.begin(), text_.begin() + static_cast<ptrdiff_t>(room_), 0);
+        FUZZ_CHECK(end != text_.begin() + static_cast<ptrdiff_t>(room_));
+        FUZZ_CHECK(end != text_.begin() || room_ == 1);
+        FUZZ_CHECK(std::find(text_.begin(), end, '\n') == end);
+    }
+
+private:
+    std::array<char, kErrorSize + 8> text_;
+    size_t room_;
+};
+
+struct MachineBytes {
+    explicit MachineBytes(Input &input)
+    {
+        const size_t iommu_count = input.below(6);
+        const size_t bus_count = input.below(8);
+        const size_t endpoint_count = input.below(6);
+        claims.reserve(iommu_count);
+        for (size_t i = 0; i < iommu_count; i++) {
+            iommus.push_back(iommu(input));
+        }
+        for (size_t i = 0; i < bus_count; i++) {
+            const uint8_t flags = input.byte();
+            const uint8_t first = input.byte();
+            const auto size = static_cast<uint8_t>((flags & 8) != 0 ? input.byte() : 15);
+            // Now and then the window is inverted by the carry.
+            buses.push_back({kBusNames[flags >> 5], kSegments[flags % 4], first,
+                             static_cast<uint8_t>(first + size), (flags & 16) != 0});
+        }
+        for (size_t i = 0; i < endpoint_count; i++) {
+            const uint8_t flags = input.byte();
+            endpoints.push_back({kNames[flags % 4],
+                                 static_cast<uint16_t>((flags & 4) != 0 ? 0xffff : i),
+                                 (flags & 8) != 0 ? kBases[flags >> 6] : 0x0b000000 + 0x200 * i,
+                                 (flags & 16) != 0 ? VIOMMU_NO_IOMMU : input.byte() % 7u});
+        }
+    }
+
+    ViommuMachineDesc desc() const
+    {
+        return {iommus.data(), iommus.size(),    buses.data(),
+                buses.size(),  endpoints.data(), endpoints.size()};
+    }
+
+    std::vector<ViommuIommuDesc> iommus;
+    std::vector<ViommuRootBusDesc> buses;
+    std::vector<ViommuMmioEndpointDesc> endpoints;
+    std::vector<std::vector<const char *>> claims;
+
+private:
+    ViommuIommuDesc iommu(Input &input)
+    {
+        const uint8_t flags = input.byte();
+        std::vector<const char *> &names = claims.emplace_back();
+        for (size_t count = flags % 4; count > 0; count--) {
+            names.push_back(input.one_of(kBusNames));
+        }
+        const bool mmio = (flags & 4) != 0;
+        return {kNames[(flags >> 3) % 4],
+                mmio ? VIOMMU_IOMMU_MMIO : VIOMMU_IOMMU_PCI,
+                kSegments[flags >> 6],
+                input.number<uint16_t>(),
+                mmio ? input.one_of(kBases) : 0,
+                names.data(),
+                names.size()};
+    }
+};
+
+/* The rules, once more */
+
+class Rules
+{
+public:
+    explicit Rules(const MachineBytes &machine) : machine_(machine) {}
+
+    bool allowed() const { return iommus_allowed() && buses_allowed() && endpoints_allowed(); }
+
+    // Of an allowed machine.
+    uint32_t taker() const
+    {
+        for (uint32_t i = 0; i < machine_.iommus.size(); i++) {
+            if (machine_.iommus[i].root_bus_count == 0) {
+                return i;
+            }
+        }
+        return VIOMMU_NO_IOMMU;
+    }
+
+    uint32_t owner(const ViommuRootBusDesc &bus) const
+    {
+        for (uint32_t i = 0; i < machine_.iommus.size(); i++) {
+            for (const char *claim : machine_.claims[i]) {
+                if (std::string_view(claim) == bus.name) {
+                    return i;
+                }
+            }
+        }
+        return bus.bypass ? VIOMMU_NO_IOMMU : taker();
+    }
+
+    uint32_t owner(const ViommuMmioEndpointDesc &endpoint) const
+    {
+        return endpoint.iommu == VIOMMU_NO_IOMMU ? taker() : endpoint.iommu;
+    }
+
+    Owners owners() const
+    {
+        Owners owners;
+        for (const ViommuRootBusDesc &bus : machine_.buses) {
+            const uint32_t manager = owner(bus);
+            if (manager == VIOMMU_NO_IOMMU) {
+                continue;
+            }
+            std::vector<Owner> &functions = owners.segment(bus.segment);
+            for (uint32_t rid = bus.first_bus * 256u; rid < (bus.last_bus + 1) * 256u; rid++) {
+                functions[rid] = {manager, bus.segment * 0x10000u + rid};
+            }
+        }
+        for (const ViommuIommuDesc &iommu : machine_.iommus) {
+            const auto functions = owners.segments.find(iommu.segment);
+            if (iommu.kind == VIOMMU_IOMMU_PCI && functions != owners.segments.end()) {
+                functions->second[iommu.requester_id] = {};
+            }
+        }
+        for (const ViommuMmioEndpointDesc &endpoint : machine_.endpoints) {
+            if (owner(endpoint) != VIOMMU_NO_IOMMU) {
+                owners.mmio[endpoint.base] = {owner(endpoint), 0xffff0000u + endpoint.index};
+            }
+        }
+        return owners;
+    }
+
+private:
+    bool iommus_allowed() const
+    {
+        std::set<std::pair<unsigned, uint64_t>> places;
+        std::set<std::string> claimed;
+        size_t takers = 0;
+        for (size_t i = 0; i < machine_.iommus.size(); i++) {
+            const ViommuIommuDesc &iommu = machine_.iommus[i];
+            const bool pci = iommu.kind == VIOMMU_IOMMU_PCI;
+            const auto place =
+                pci ? std::pair(unsigned{iommu.segment}, uint64_t{iommu.requester_id})
+                    : std::pair(0x10000u, iommu.base);
+            takers += machine_.claims[i].empty() ? 1 : 0;
+            if (!iommu.name || (pci && iommu.segment == VIOMMU_SEGMENT_MMIO) ||
+                !places.insert(place).second || takers > 1) {
+                return false;
+            }
+            for (const char *claim : machine_.claims[i]) {
+                if (!claim || !claimed.insert(claim).second ||
+                    std::ranges::none_of(machine_.buses, [claim](const ViommuRootBusDesc &bus) {
+                        return bus.name && !bus.bypass && std::string_view(bus.name) == claim;
+                    })) {
+                    return false;
+                }
+            }
+        }
+        return true;
+    }
+
+    bool buses_allowed() const
+    {
+        std::set<std::string> names;
+        std::set<unsigned> numbers;
+        for (const ViommuRootBusDesc &bus : machine_.buses) {
+            if (!bus.name || bus.segment == VIOMMU_SEGMENT_MMIO || bus.first_bus > bus.last_bus ||
+                !names.insert(bus.name).second) {
+                return false;
+            }
+            for (unsigned number = bus.first_bus; number <= bus.last_bus; number++) {
+                if (!numbers.insert(bus.segment * 256u + number).second) {
+                    return false;
+                }
+            }
+        }
+        return true;
+    }
+
+    bool endpoints_allowed() const
+    {
+        std::set<uint16_t> indices;
+        std::set<uint64_t> bases;
+        for (const ViommuMmioEndpointDesc &endpoint : machine_.endpoints) {
+            const bool is_iommu =
+                std::ranges::any_of(machine_.iommus, [&](const ViommuIommuDesc &iommu) {
+                    return iommu.kind == VIOMMU_IOMMU_MMIO && iommu.base == endpoint.base;
+                });
+            const bool exists =
+                endpoint.iommu == VIOMMU_NO_IOMMU || endpoint.iommu < machine_.iommus.size();
+            if (!endpoint.name || is_iommu || !exists || !indices.insert(endpoint.index).second ||
+                !bases.insert(endpoint.base).second) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    const MachineBytes &machine_;
+};
+
+/* What was written */
+
+void check_same(const Owners &expected, const Owners &found)
+{
+    for (const std::string &complaint : found.complaints) {
+        std::fprintf(stderr, "%s\n", complaint.c_str());
+    }
+    FUZZ_CHECK(found.complaints.empty());
+    FUZZ_CHECK(found.mmio == expected.mmio);
+    const std::vector<Owner> nobody(0x10000);
+    const auto of = [&nobody](const Owners &owners, uint16_t segment) -> const auto &
+    {
+        const auto functions = owners.segments.find(segment);
+        return functions == owners.segments.end() ? nobody : functions->second;
+    };
+    for (const Owners *side : {&expected, &found}) {
+        for (const auto &[segment, functions] : side->segments) {
+            FUZZ_CHECK(of(expected, segment) == of(found, segment));
+        }
+    }
+}
+
+// Asked where something begins or ends: in between it is a comparison of numbers.
+void check_manages(const ViommuTopology *topology, const MachineBytes &machine,
+                   const Owners &expected)
+{
+    std::set<uint32_t> ids{0, 0xfffeffff, 0xffff0000, UINT32_MAX};
+    const auto add_around = [&ids](uint32_t id) { ids.insert({id - 1, id, id + 1}); };
+    for (const ViommuRootBusDesc &bus : machine.buses) {
+        add_around(bus.segment * 0x10000u + bus.first_bus * 256u);
+        add_around(bus.segment * 0x10000u + bus.last_bus * 256u + 255u);
+    }
+    for (const ViommuIommuDesc &iommu : machine.iommus) {
+        add_around(iommu.segment * 0x10000u + iommu.requester_id);
+    }
+    std::map<uint32_t, uint32_t> transports;
+    for (const auto &[base, owner] : expected.mmio) {
+        transports[owner.id] = owner.iommu;
+        add_around(owner.id);
+    }
+    for (const uint32_t id : ids) {
+        uint32_t manager = VIOMMU_NO_IOMMU;
+        if (id >= 0xffff0000) {
+            const auto transport = transports.find(id);
+            manager = transport == transports.end() ? VIOMMU_NO_IOMMU : transport->second;
+        } else if (const auto functions = expected.segments.find(static_cast<uint16_t>(id >> 16));
+                   functions != expected.segments.end()) {
+            manager = functions->second[id & 0xffff].iommu;
+        }
+        for (uint32_t i = 0; i <= machine.iommus.size(); i++) {
+            FUZZ_CHECK_EQ(viommu_topology_manages(topology, i, id),
+                          i < machine.iommus.size() && i == manager);
+        }
+    }
+}
+
+void check_viot(const ViommuTopology *topology, const ViommuMachineDesc &machine,
+                const Owners &expected, size_t room)
+{
+    Sentence sentence(kErrorSize);
+    const size_t size =
+        viommu_topology_viot(topology, nullptr, 0, sentence.data(), sentence.size());
+    sentence.check(size == 0);
+    FUZZ_CHECK(size != 0);
+
+    std::vector<uint8_t> table(36 + std::max(size, room), 0xaa);
+    FUZZ_CHECK_EQ(
+        viommu_topology_viot(topology, table.data() + 36, room, sentence.data(), sentence.size()),
+        size);
+    const size_t written = room < size ? 0 : size;
+    FUZZ_CHECK(std::all_of(table.begin() + static_cast<ptrdiff_t>(36 + written), table.end(),
+                           [](uint8_t byte) { return byte == 0xaa; }));
+    table.resize(36 + size);
+    if (written != 0) {
+        check_same(expected, decodeViot(machine, table));
+    }
+}
+
+void check_arrays(const ViommuTopology *topology, const MachineBytes &machine,
+                  const Owners &expected, size_t limit)
+{
+    for (const ViommuArrayLayout layout : {VIOMMU_ARRAY_V2, VIOMMU_ARRAY_V3}) {
+        Owners owners;
+        bool all_fit = true;
+        for (uint32_t i = 0; i < machine.iommus.size(); i++) {
+            std::vector<uint8_t> config(limit, 0xaa);
+            Sentence sentence(kErrorSize);
+            const size_t room = limit < 36 ? 0 : limit - 36;
+            const size_t size =
+                viommu_topology_array(topology, i, layout, limit, config.data() + limit - room,
+                                      room, sentence.data(), sentence.size());
+            sentence.check(size == 0);
+            FUZZ_CHECK(size <= limit);
+            all_fit = all_fit && size != 0;
+            if (size == 0) {
+                // Refused only if it has no room.
+                const size_t needed =
+                    viommu_topology_array(topology, i, layout, SIZE_MAX, nullptr, 0, nullptr, 0);
+                FUZZ_CHECK(needed > limit);
+                continue;
+            }
+            config.resize(size);
+            FUZZ_CHECK(std::all_of(config.begin(), config.begin() + 36,
+                                   [](uint8_t byte) { return byte == 0xaa; }));
+            if (layout == VIOMMU_ARRAY_V2) {
+                decodeArrayV2(i, config, owners);
+            } else {
+                decodeArrayV3(i, config, owners);
+            }
+        }
+        if (all_fit) {
+            check_same(expected, owners);
+        }
+    }
+}
+
+class Tree
+{
+public:
+    Tree(const MachineBytes &machine, size_t size) : bytes_(size)
+    {
+        check(fdt_create_empty_tree(fdt(), static_cast<int>(size)));
+        cells("/", "#address-cells", {2});
+        cells("/", "#size-cells", {2});
+        check(fdt_add_subnode(fdt(), 0, kPciHost + 1));
+        cells(kPciHost, "#address-cells", {3});
+        cells(kPciHost, "#size-cells", {2});
+        for (const ViommuIommuDesc &iommu : machine.iommus) {
+            iommus_.push_back(iommu.kind == VIOMMU_IOMMU_MMIO ? transport(iommu.base) : "");
+            phandles.push_back(static_cast<uint32_t>(0x8000 + phandles.size()));
+        }
+        for (const ViommuMmioEndpointDesc &endpoint : machine.endpoints) {
+            endpoints_.push_back(transport(endpoint.base));
+        }
+        for (const std::string &path : iommus_) {
+            iommu_nodes_.push_back(path.empty() ? nullptr : path.c_str());
+        }
+        for (const std::string &path : endpoints_) {
+            endpoint_nodes_.push_back(path.c_str());
+        }
+    }
+
+    void *fdt() { return bytes_.data(); }
+
+    // Leaves that much room.
+    void shrink(size_t room)
+    {
+        check(fdt_pack(fdt()));
+        const size_t size = fdt_totalsize(fdt()) + room;
+        if (size < bytes_.size()) {
+            fdt_set_totalsize(fdt(), static_cast<uint32_t>(size));
+            bytes_.resize(size);
+            bytes_.shrink_to_fit(); // so that a sanitizer sees its end
+        }
+    }
+
+    ViommuFdtNodes nodes() const
+    {
+        return {kPciHost, phandles.data(), iommu_nodes_.data(), endpoint_nodes_.data()};
+    }
+
+    std::vector<uint32_t> phandles;
+
+private:
+    static void check(int result) { FUZZ_CHECK(result >= 0); }
+
+    void cells(const std::string &path, const char *name, std::initializer_list<uint32_t> values)
+    {
+        for (const uint32_t value : values) {
+            check(fdt_appendprop_u32(fdt(), fdt_path_offset(fdt(), path.c_str()), name, value));
+        }
+    }
+
+    std::string transport(uint64_t base)
+    {
+        std::array<char, 40> name;
+        std::snprintf(name.data(), name.size(), "virtio_mmio@%" PRIx64, base);
+        const int node = fdt_add_subnode(fdt(), 0, name.data());
+        check(node);
+        check(fdt_setprop_string(fdt(), node, "compatible", "virtio,mmio"));
+        const std::string path = std::string("/") + name.data();
+        cells(path, "reg",
+              {static_cast<uint32_t>(base >> 32), static_cast<uint32_t>(base), 0, 0x200});
+        return path;
+    }
+
+    std::vector<uint8_t> bytes_;
+    std::vector<std::string> iommus_;
+    std::vector<std::string> endpoints_;
+    std::vector<const char *> iommu_nodes_;
+    std::vector<const char *> endpoint_nodes_;
+};
+
+// The tree has one PCI host, of segment 0, whose children are named by device
+// and function alone.
+bool tree_can_say(const MachineBytes &machine, const Owners &expected)
+{
+    std::set<uint32_t> described;
+    if (const auto functions = expected.segments.find(0); functions != expected.segments.end()) {
+        for (const Owner &owner : functions->second) {
+            described.insert(owner.iommu);
+        }
+    }
+    for (const auto &[base, owner] : expected.mmio) {
+        described.insert(owner.iommu);
+    }
+    described.erase(VIOMMU_NO_IOMMU);
+    std::set<unsigned> names;
+    for (const uint32_t i : described) {
+        const ViommuIommuDesc &iommu = machine.iommus[i];
+        if (iommu.kind == VIOMMU_IOMMU_PCI &&
+            (iommu.segment != 0 || !names.insert(iommu.requester_id & 0xff).second)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void check_tree(const ViommuTopology *topology, const MachineBytes &machine, const Owners &expected,
+                Input &input)
+{
+    Tree tree(machine, 1u << 14);
+    const uint8_t flags = input.byte();
+    const bool cramped = (flags & 1) != 0;
+    if (cramped) {
+        tree.shrink(input.number<uint16_t>() % 2048);
+    }
+    const bool wrong_phandle = (flags & 2) != 0 && !tree.phandles.empty();
+    if (wrong_phandle) {
+        constexpr std::array<uint32_t, 4> kWrong{0, UINT32_MAX, 0x8000, 0x8001};
+        tree.phandles[input.below(tree.phandles.size())] = input.one_of(kWrong);
+    }
+    ViommuFdtNodes nodes = tree.nodes();
+    const bool node_missing = (flags & 4) != 0;
+    if (node_missing) {
+        nodes.pci_host = (flags & 8) != 0 ? nullptr : "/no-such-node";
+    }
+
+    Sentence sentence(kErrorSize);
+    const bool written =
+        viommu_topology_fdt(topology, tree.fdt(), &nodes, sentence.data(), sentence.size());
+    sentence.check(!written);
+    if (!written) {
+        FUZZ_CHECK(cramped || wrong_phandle || node_missing || !tree_can_say(machine, expected));
+        return;
+    }
+    Owners described = expected;
+    std::erase_if(described.segments, [](const auto &entry) { return entry.first != 0; });
+    check_same(described, decodeFdt(machine.desc(), tree.fdt(), kPciHost));
+}
+
+} // namespace
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    Input input(data, size);
+    const MachineBytes machine(input);
+    const ViommuMachineDesc desc = machine.desc();
+    const Rules rules(machine);
+
+    Sentence sentence(input.flag() ? input.byte() : kErrorSize);
+    ViommuTopology *const topology = viommu_topology_new(&desc, sentence.data(), sentence.size());
+    FUZZ_CHECK_EQ(topology != nullptr, rules.allowed());
+    sentence.check(topology == nullptr);
+    if (!topology) {
+        return 0;
+    }
+
+    const Owners expected = rules.owners();
+    for (const ViommuRootBusDesc &bus : machine.buses) {
+        FUZZ_CHECK_EQ(viommu_topology_root_bus_iommu(topology, bus.name), rules.owner(bus));
+    }
+    FUZZ_CHECK_EQ(viommu_topology_root_bus_iommu(topology, "no such bus"), VIOMMU_NO_IOMMU);
+    check_manages(topology, machine, expected);
+    check_viot(topology, desc, expected, input.flag() ? input.byte() : 0x1000);
+    check_arrays(topology, machine, expected, input.flag() ? input.number<uint16_t>() : 4096);
+    check_tree(topology, machine, expected, input);
+    viommu_topology_free(topology);
+    return 0;
+}
