@@ -117,9 +117,9 @@ class Trial:
         self.endpoints.append(Endpoint(path, model.replace("-", "_"), "net", netdev=name))
         return self.endpoints[-1]
 
-    def boot(self, kernel_args=""):
+    def boot(self, kernel_args="", saved=None):
         self.guest = Guest(self.folder, self.options.qemu, "amd64", self.kernel.image,
-                           self.initramfs, self.args, kernel_args)
+                           self.initramfs, self.args, kernel_args, saved=saved)
         for name in self.netdevs:
             self.guest.network(name)
         return self.guest
@@ -195,6 +195,15 @@ class Trial:
             check((c["translations"] > 0) == translated,
                   f"{e.path} ({e.driver}): {c['translations']} translations")
             check(c["faults"] == 0, f"{e.path} ({e.driver}): {c['faults']} faults")
+
+    def wait_for_translations(self, e, more):
+        """The function does DMA at this moment."""
+        def count():
+            return self.guest.endpoints(IOMMU)[e.counted_as]["translations"]
+        goal = count() + more
+        while count() < goal:
+            check(time.monotonic() < self.guest.deadline, f"{e.path} ({e.driver}): does no DMA")
+            time.sleep(0.02)
 
     def verify_detached(self, e):
         """A function that is gone is in no domain any more."""
@@ -387,8 +396,44 @@ def hotplug(options):
     return t
 
 
+def attachments(guest):
+    return {e["id"]: (e["domain"], e["bypass"]) for e in guest.endpoints(IOMMU).values()
+            if e["attached"]}
+
+
+def migrate(options):
+    """W26: a guest is saved while its disk is read and goes on in a new QEMU."""
+    t = Trial(options, "generic", ["e1000e"])
+    disk = t.disk("virtio-blk", "03.0")
+    t.net("virtio-net", "04.0")
+    t.net("e1000e", "05.0")
+    with t.boot() as source:
+        t.verify_groups("DMA-FQ")
+        jobs = [source.begin_command("disk-read", disk.device["name"]) for _ in range(6)]
+        if options.counters:
+            before = attachments(source)
+            check(requester_id(disk.device["name"]) in before, "the disk is not attached")
+            t.wait_for_translations(disk, 1000)
+        source.save()
+        under_way = sum(not job.done for job in jobs)
+        check(under_way > 0, "the guest was saved too late, all reads had ended")
+    want = sha256(disk.file.read_bytes())
+    with t.boot(saved=source) as guest:
+        if options.counters:
+            check(attachments(guest) == before, "attachments changed on the way")
+        for job in jobs:
+            check(job.result()[0]["sha256"] == want,
+                  "what the guest read while it moved differs from the file on the host")
+        # The counters of the new QEMU began at 0.
+        t.verify_counters(endpoints=[disk])
+        t.verify("DMA-FQ")
+        t.notes.append(f"saved with {under_way} of {len(jobs)} reads under way; all are right")
+        guest.poweroff()
+    return t
+
+
 SCENARIOS = {f.__name__: f for f in (seabios, ovmf, passthrough, strict, bridge, sriov, faults,
-                                     hotplug)}
+                                     hotplug, migrate)}
 
 
 def demo(options):

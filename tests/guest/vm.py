@@ -168,20 +168,23 @@ class Guest:
     """Use as a context manager: whatever happens inside, QEMU is gone afterwards.
 
     `kernel_args` is appended to the kernel's command line.  The console is kept
-    in `folder`/console.log.
+    in `folder`/console.log.  With `saved`, a guest that was saved, this one goes
+    on where that one was, its commands included.
     """
     MACHINES = {
         "amd64": {"console": "ttyS0", "agent": "ttyS1"},
         "arm64": {"console": "ttyAMA0", "agent": "ttyAMA1"},
     }
 
-    def __init__(self, folder, qemu, arch, image, initramfs, args, kernel_args="", limit=120):
+    def __init__(self, folder, qemu, arch, image, initramfs, args, kernel_args="", limit=120,
+                 saved=None):
         self.folder, self.limit = Path(folder), limit
         self.begin = time.monotonic()
         self.deadline = self.begin + limit
         self.process, self.qmp = None, None
         self.sockets, self.passed, self.peers = [], [], {}
         self.pending, self.count = {}, 0
+        self.saved, self.state = saved, None
         names = self.MACHINES[arch]
         agent, agent_fd = self._pair()
         monitor, monitor_fd = self._pair()
@@ -192,13 +195,15 @@ class Guest:
             "-kernel", str(image), "-initrd", str(initramfs),
             "-append", f"console={names['console']},115200 agent={names['agent']} loglevel=5 "
                        f"panic=-1 {kernel_args}".rstrip(),
-            "-chardev", f"file,id=console,path={self.folder}/console.log",
+            "-chardev", f"file,id=console,path={self.folder}/console.log,append=on",
             "-serial", "chardev:console",
             "-chardev", f"socket,id=agent,fd={agent_fd}", "-serial", "chardev:agent",
             "-chardev", f"socket,id=monitor,fd={monitor_fd}",
             "-mon", "chardev=monitor,mode=control",
             *map(str, args),
         ]
+        if saved:
+            self.command += ["-incoming", f"file:{saved.state}"]
 
     def _pair(self):
         """A connected socket for us and the number of the one QEMU inherits."""
@@ -215,15 +220,18 @@ class Guest:
 
     def __enter__(self):
         try:
-            with open(self.folder / "qemu.log", "wb") as log:
+            with open(self.folder / "qemu.log", "ab") as log:
                 self.process = subprocess.Popen(
                     self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     pass_fds=[s.fileno() for s in self.passed], preexec_fn=_die_with_parent)
             for s in self.passed:
                 s.close()
             self.qmp = Qmp(self.monitor, self.deadline)
-            while self.agent_line() != "ready":
-                pass
+            if self.saved:
+                self._resume()
+            else:
+                while self.agent_line() != "ready":
+                    pass
         except BaseException as err:
             self.stop()
             if isinstance(err, GuestError):
@@ -240,6 +248,33 @@ class Guest:
             self.process.wait()
         for s in self.sockets:
             s.close()
+
+    # --- saving and resuming -------------------------------------------------------
+
+    def _wait_for_migration(self):
+        while True:
+            status = self.qmp.call("query-migrate").get("status")
+            if status == "completed":
+                return
+            if status == "failed" or time.monotonic() > self.deadline:
+                raise GuestError(f"migration: {status}")
+            time.sleep(0.05)
+
+    def save(self):
+        """Writes the guest to a file while it runs; afterwards it runs here no more."""
+        self.state = self.folder / "state.img"
+        self.qmp.call("migrate", uri=f"file:{self.state}")
+        self._wait_for_migration()
+        # What the agent said until then is still on its way.
+        while self.agent_line():
+            pass
+
+    def _resume(self):
+        self._wait_for_migration()
+        self.pending, self.count = self.saved.pending, self.saved.count
+        self.agent_lines.rest = self.saved.agent_lines.rest
+        for command in self.pending.values():
+            command.guest = self
 
     # --- console -----------------------------------------------------------------
 
