@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The bare guest: finds the IOMMU without any table of the firmware, learns
+// from the array in its config space what it manages, and runs one scenario.
+#include "endpoint.h"
+
+namespace bare
+{
+
+namespace
+{
+
+constexpr unsigned maxEndpoints = 16;
+constexpr uint32_t ioSize = 4096;
+constexpr uint64_t readSector = 16;
+constexpr uint64_t writeSector = 64;
+
+struct Machine {
+    Iommu &iommu;
+    Endpoint *endpoints; // in the array
+    unsigned count;
+    Endpoint *others; // not in the array
+    unsigned otherCount;
+};
+
+// ---- finding things ----
+
+bool findIommu(Device &device)
+{
+    for (unsigned i = 0; i < transports.count; i++) {
+        if (device.openMmio(transports.base + i * transports.stride) && device.id() == idIommu) {
+            return true;
+        }
+    }
+    for (uint16_t bdf = 0; bdf < 0x100; bdf++) {
+        if (pciRead32(bdf, 0) == 0x10571af4 && device.openPci(bdf)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void addEndpoint(Endpoint *list, unsigned &count, const Device &device, uint32_t id)
+{
+    if (device.id() != idBlock && device.id() != idEntropy) {
+        return;
+    }
+    if (count == maxEndpoints) {
+        fail("too many endpoints");
+    }
+    Endpoint &endpoint = list[count++];
+    endpoint.device = device;
+    endpoint.id = id;
+    endpoint.allocate();
+    printAll("endpoint id=", static_cast<uint64_t>(id),
+             device.onPci() ? " pci=" : " mmio=", device.onPci() ? device.bdf() : device.base(),
+             " kind=", endpoint.kind(), "\n");
+}
+
+void findEndpoints(Iommu &iommu, Endpoint *list, unsigned &count)
+{
+    Device device;
+
+    for (unsigned i = 0; i < iommu.managedCount(); i++) {
+        const Managed &item = iommu.managed(i);
+
+        if (!item.pciRange) {
+            if (!device.openMmio(item.base)) {
+                fail("the array names a transport without a device");
+            }
+            addEndpoint(list, count, device, item.endpoint);
+            continue;
+        }
+        // All functions of ours sit on bus 0.
+        for (uint32_t bdf = item.requesterFirst; bdf <= item.requesterLast && bdf < 0x100; bdf++) {
+            const bool self = iommu.device().onPci() && iommu.device().bdf() == bdf;
+            if (!self && device.openPci(static_cast<uint16_t>(bdf))) {
+                addEndpoint(list, count, device, bdf - item.requesterFirst + item.endpoint);
+            }
+        }
+    }
+}
+
+// Transports that the array does not name.
+void findOthers(const Iommu &iommu, Endpoint *list, unsigned &count)
+{
+    Device device;
+
+    for (unsigned i = 0; i < transports.count; i++) {
+        const Addr base = transports.base + i * transports.stride;
+        bool named = false;
+        for (unsigned j = 0; j < iommu.managedCount(); j++) {
+            named |= !iommu.managed(j).pciRange && iommu.managed(j).base == base;
+        }
+        if (!named && device.openMmio(base)) {
+            addEndpoint(list, count, device, 0);
+        }
+    }
+}
+
+// ---- checks that scenarios are made of ----
+
+bool expect(Status actual, Status expected, const Endpoint &endpoint, const char *request)
+{
+    if (actual != expected) {
+        printAll("status ", name(actual), " instead of ", name(expected), "\n");
+    }
+    return check(actual == expected, endpoint.kind(), request);
+}
+
+void clear(Addr page)
+{
+    for (unsigned i = 0; i < pageSize; i += 4) {
+        store<uint32_t>(page + i, 0xc3c3c3c3);
+    }
+}
+
+bool untouched(Addr page)
+{
+    for (unsigned i = 0; i < pageSize; i += 4) {
+        if (load<uint32_t>(page + i) != 0xc3c3c3c3) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// What was read is for the host to compare.
+void report(const Endpoint &endpoint, const char *what, Addr data, uint32_t size)
+{
+    printAll("data kind=", endpoint.kind(), " ", what, "=", static_cast<uint64_t>(size),
+             " crc=", static_cast<uint64_t>(crc32(0, data, size)), "\n");
+}
+
+bool attachAndStart(Iommu &iommu, Endpoint &endpoint, uint32_t domain)
+{
+    return expect(iommu.attach(domain, endpoint.id), Status::ok, endpoint, "ATTACH") &&
+           check(endpoint.mapRings(iommu, domain), endpoint.kind(), "MAP of its rings") &&
+           check(endpoint.start(featureAccessPlatform, ringShift), endpoint.kind(), "starts");
+}
+
+void mapData(Iommu &iommu, const Endpoint &endpoint, uint32_t domain, uint64_t iova, Addr page)
+{
+    expect(iommu.map(domain, iova, pageSize, page, mapRead | mapWrite), Status::ok, endpoint,
+           "MAP of a data page");
+}
+
+// Data of the device, at `iova` which leads to `page`.
+void verifiedIo(Endpoint &endpoint, uint64_t iova, Addr page)
+{
+    clear(page);
+    if (!endpoint.isBlock()) {
+        const uint32_t size = endpoint.fill(iova, 256);
+        check(size, endpoint.kind(), "delivers");
+        report(endpoint, "filled", page, size);
+        return;
+    }
+    check(endpoint.read(readSector, iova, ioSize), endpoint.kind(), "reads");
+    report(endpoint, "read", page, ioSize);
+    for (unsigned i = 0; i < ioSize; i++) {
+        store<uint8_t>(page + i, static_cast<uint8_t>(i * 11 + i / 256 + endpoint.id));
+    }
+    report(endpoint, "written", page, ioSize);
+    const uint32_t crc = crc32(0, page, ioSize);
+    check(endpoint.write(writeSector, iova, ioSize), endpoint.kind(), "writes");
+    clear(page);
+    check(endpoint.read(writeSector, iova, ioSize) && crc32(0, page, ioSize) == crc,
+          endpoint.kind(), "reads back what it wrote");
+}
+
+// The device tries to write to `iova` and must not reach `page`.  What it then says
+// of its own request is its affair: QEMU's devices do not learn of a fault.
+void blockedIo(Iommu &iommu, Endpoint &endpoint, uint64_t iova, Addr page, uint8_t reason)
+{
+    Fault fault = {};
+
+    clear(page);
+    endpoint.deviceWrites(iova, sectorSize, 20);
+    check(iommu.takeFault(fault), endpoint.kind(), "faults");
+    printAll("fault reason=", static_cast<uint64_t>(fault.reason),
+             " endpoint=", static_cast<uint64_t>(fault.endpoint), " address=", fault.address,
+             " flags=", static_cast<uint64_t>(fault.flags), "\n");
+    check(fault.reason == reason, endpoint.kind(), "faults for the right reason");
+    check(fault.endpoint == endpoint.id, endpoint.kind(), "is named by the record");
+    if (reason == faultMapping) {
+        check((fault.address & ~(pageSize - 1)) == iova, endpoint.kind(), "address in the record");
+        check(fault.flags == (faultWrite | faultAddress), endpoint.kind(), "flags in the record");
+    }
+    check(untouched(page), endpoint.kind(), "left the page alone");
+    endpoint.stop();
+    iommu.dropFaults();
+}
+
+// ---- scenarios ----
+
+// The life of an attachment: map, use, unmap, detach.
+void io(Machine &machine)
+{
+    for (unsigned i = 0; i < machine.count; i++) {
+        Endpoint &endpoint = machine.endpoints[i];
+        const uint32_t domain = 10 + i;
+
+        expect(machine.iommu.probe(endpoint.id), Status::ok, endpoint, "PROBE");
+        if (!attachAndStart(machine.iommu, endpoint, domain)) {
+            continue;
+        }
+        mapData(machine.iommu, endpoint, domain, dataIova, endpoint.data(0));
+        mapData(machine.iommu, endpoint, domain, dataIova + pageSize, endpoint.data(1));
+        verifiedIo(endpoint, dataIova, endpoint.data(0));
+        verifiedIo(endpoint, dataIova + pageSize, endpoint.data(1));
+
+        expect(machine.iommu.unmap(domain, dataIova, pageSize), Status::ok, endpoint, "UNMAP");
+        blockedIo(machine.iommu, endpoint, dataIova, endpoint.data(0), faultMapping);
+        expect(machine.iommu.detach(domain, endpoint.id), Status::ok, endpoint, "DETACH");
+        check(endpoint.start(featureAccessPlatform, ringShift), endpoint.kind(), "starts again");
+        blockedIo(machine.iommu, endpoint, dataIova + pageSize, endpoint.data(1), faultDomain);
+    }
+}
+
+// All endpoints in one domain, and one of them taken out.
+void shared(Machine &machine)
+{
+    for (unsigned i = 0; i < machine.count; i++) {
+        Endpoint &endpoint = machine.endpoints[i];
+        attachAndStart(machine.iommu, endpoint, 1);
+        mapData(machine.iommu, endpoint, 1, dataIova + 16 * pageSize * i, endpoint.data(0));
+    }
+    for (unsigned i = 0; i < machine.count; i++) {
+        verifiedIo(machine.endpoints[i], dataIova + 16 * pageSize * i,
+                   machine.endpoints[i].data(0));
+    }
+    for (unsigned i = 0; i + 1 < machine.count; i++) {
+        Endpoint &endpoint = machine.endpoints[i];
+        expect(machine.iommu.detach(1, endpoint.id), Status::ok, endpoint, "DETACH");
+        blockedIo(machine.iommu, endpoint, dataIova + 16 * pageSize * i, endpoint.data(0),
+                  faultDomain);
+    }
+    verifiedIo(machine.endpoints[machine.count - 1], dataIova + 16 * pageSize * (machine.count - 1),
+               machine.endpoints[machine.count - 1].data(0));
+}
+
+// An endpoint moves between two domains, where one address means two pages.
+void move(Machine &machine)
+{
+    for (unsigned i = 0; i < machine.count; i++) {
+        Endpoint &endpoint = machine.endpoints[i];
+
+        for (uint32_t domain = 1; domain <= 2; domain++) {
+            attachAndStart(machine.iommu, endpoint, domain);
+            mapData(machine.iommu, endpoint, domain, dataIova, endpoint.data(domain - 1));
+            clear(endpoint.data(2 - domain));
+            verifiedIo(endpoint, dataIova, endpoint.data(domain - 1));
+            check(untouched(endpoint.data(2 - domain)), endpoint.kind(), "left the other page");
+            endpoint.stop();
+        }
+        expect(machine.iommu.unmap(1, dataIova, pageSize), Status::noEntry, endpoint,
+               "the domain it left is gone");
+        expect(machine.iommu.detach(2, endpoint.id), Status::ok, endpoint, "DETACH");
+    }
+}
+
+// A domain of the BYPASS kind: memory at its own addresses.
+void bypass(Machine &machine)
+{
+    for (unsigned i = 0; i < machine.count; i++) {
+        Endpoint &endpoint = machine.endpoints[i];
+
+        expect(machine.iommu.attach(5, endpoint.id, attachBypass), Status::ok, endpoint,
+               "ATTACH to a bypass domain");
+        expect(machine.iommu.map(5, dataIova, pageSize, endpoint.data(0), mapRead), Status::invalid,
+               endpoint, "MAP in a bypass domain");
+        check(endpoint.start(featureAccessPlatform, 0), endpoint.kind(), "starts");
+        verifiedIo(endpoint, endpoint.data(0), endpoint.data(0));
+        endpoint.stop();
+    }
+}
+
+// Resetting the IOMMU takes everything from the endpoints.
+void reset(Machine &machine)
+{
+    for (unsigned i = 0; i < machine.count; i++) {
+        Endpoint &endpoint = machine.endpoints[i];
+
+        attachAndStart(machine.iommu, endpoint, 1);
+        mapData(machine.iommu, endpoint, 1, dataIova, endpoint.data(0));
+        verifiedIo(endpoint, dataIova, endpoint.data(0));
+        machine.iommu.reset();
+        check(machine.iommu.bringUp(), "iommu", "comes up again");
+        blockedIo(machine.iommu, endpoint, dataIova, endpoint.data(0), faultDomain);
+        expect(machine.iommu.unmap(1, dataIova, pageSize), Status::noEntry, endpoint,
+               "the domain is gone");
+        attachAndStart(machine.iommu, endpoint, 1);
+        mapData(machine.iommu, endpoint, 1, dataIova, endpoint.data(0));
+        verifiedIo(endpoint, dataIova, endpoint.data(0));
+        endpoint.stop();
+        expect(machine.iommu.detach(1, endpoint.id), Status::ok, endpoint, "DETACH");
+    }
+}
+
+// Devices that the array does not name reach memory at its own addresses.
+void outside(Machine &machine)
+{
+    check(machine.otherCount, "machine", "has devices outside the array");
+    for (unsigned i = 0; i < machine.otherCount; i++) {
+        Endpoint &endpoint = machine.others[i];
+
+        check(!(endpoint.device.offered() & featureAccessPlatform), endpoint.kind(),
+              "does not offer ACCESS_PLATFORM");
+        check(endpoint.start(0, 0), endpoint.kind(), "starts");
+        verifiedIo(endpoint, endpoint.data(0), endpoint.data(0));
+        endpoint.stop();
+    }
+}
+
+// Nothing but what the array says.
+void array(Machine &machine)
+{
+    for (unsigned i = 0; i < machine.count; i++) {
+        expect(machine.iommu.probe(machine.endpoints[i].id), Status::ok, machine.endpoints[i],
+               "PROBE");
+    }
+}
+
+const struct {
+    const char *name;
+    void (*run)(Machine &machine);
+} scenarios[] = {
+    {"io", io},       {"shared", shared},   {"move", move},   {"bypass", bypass},
+    {"reset", reset}, {"outside", outside}, {"array", array},
+};
+
+void printArray(const Iommu &iommu)
+{
+    for (unsigned i = 0; i < iommu.managedCount(); i++) {
+        const Managed &item = iommu.managed(i);
+        if (item.pciRange) {
+            printAll("range id=", static_cast<uint64_t>(item.endpoint),
+                     " segment=", static_cast<uint64_t>(item.segment),
+                     " first=", static_cast<uint64_t>(item.requesterFirst),
+                     " last=", static_cast<uint64_t>(item.requesterLast), "\n");
+        } else {
+            printAll("item id=", static_cast<uint64_t>(item.endpoint), " base=", item.base, "\n");
+        }
+    }
+}
+
+Endpoint endpoints[maxEndpoints];
+Endpoint others[maxEndpoints];
+
+void run()
+{
+    const char *wanted = option("scenario", "io");
+    const char *layout = option("layout", "v2");
+    Device device;
+
+    printAll("viommu bare guest: scenario ", wanted, ", array ", layout, "\n");
+    if (!findIommu(device)) {
+        fail("no IOMMU");
+    }
+    printAll("iommu ",
+             device.onPci() ? "pci=" : "mmio=", device.onPci() ? device.bdf() : device.base(),
+             "\n");
+    Iommu iommu(device);
+    if (!iommu.readArray(same(layout, "v3") ? Layout::v3 : Layout::v2)) {
+        fail("the IOMMU shows no array of this layout");
+    }
+    printArray(iommu);
+    Machine machine = {iommu, endpoints, 0, others, 0};
+    findEndpoints(iommu, endpoints, machine.count);
+    findOthers(iommu, others, machine.otherCount);
+    check(machine.count, "array", "names endpoints");
+    check(iommu.bringUp(), "iommu", "comes up");
+    for (const auto &scenario : scenarios) {
+        if (same(scenario.name, wanted)) {
+            scenario.run(machine);
+            printAll("result ", allPassed() ? "pass" : "fail", " checks=");
+            printDecimal(checksMade());
+            print("\n");
+            powerOff(allPassed());
+        }
+    }
+    fail("there is no such scenario");
+}
+
+} // namespace
+
+} // namespace bare
+
+extern "C" void bareMain()
+{
+    bare::run();
+    bare::powerOff(false);
+}
