@@ -332,6 +332,30 @@ static void bypass_goes_along(void)
     }
 }
 
+/* The copy of the config space in a stream may be older than the state: a write
+ * to another byte must not bring its `bypass` back. */
+static void stale_config_in_the_stream(void)
+{
+    static const uint8_t config[] = {0, 0xf0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0,
+                                     0, 0,    0,    0,    0,    0,    0,    0xff};
+    Edu edu2;
+    Vt *from = source(&edu2), *vt;
+    File file = leave(from);
+    GByteArray *stream = file_read(&file);
+    uint8_t stale = 1;
+
+    file_write(&file, &stale, 1, find(stream, config, sizeof(config)) + CONFIG_BYPASS);
+    vt = arrive(from, &file, IOMMU, EDU1_ARGS EDU2_ARGS);
+    vt_free(from);
+    /* Before a read: that would refresh the copy. */
+    qtest_writeb(vt->qts, vt->iommu.device + CONFIG_PAGE_SIZE_MASK, 0xff);
+    edus_again(vt, &edu2);
+    check(vt, &edu2);
+    g_byte_array_unref(stream);
+    file_free(&file);
+    vt_free(vt);
+}
+
 /* Over and over: nothing is lost and nothing left on the way. */
 static void there_and_back(void)
 {
@@ -707,6 +731,7 @@ static const Case cases[] = {
     {"W4/truncated-streams", truncated_streams},
     {"W4/mutated-states", mutated_states},
     {"W4/mutated-sections", mutated_sections},
+    {"W12/stale-config-in-the-stream", stale_config_in_the_stream},
     {"W26/target-differs", target_differs},
     {"W26/state-goes-along", state_goes_along},
     {"W26/driver-goes-on", driver_goes_on},
