@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A virtio-iommu as its guest sees it: config space and batches of requests."""
+import struct
+import time
+
+from qtest import QemuError
+
+STATUS_ACKNOWLEDGE, STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FEATURES_OK = 1, 2, 4, 8
+F_PROBE, F_BIT_6, F_INDIRECT, F_VERSION_1 = 1 << 4, 1 << 6, 1 << 28, 1 << 32
+F_WANTED = 0b10111 | F_INDIRECT | F_VERSION_1
+ATTACH, PROBE = 1, 5
+OK, NOENT = 0, 6
+DEPTH = 256
+UNWRITTEN = 0xa5
+INDIRECT, NEXT, WRITE = 4, 1, 2
+
+# Where a device's rings and buffers are, from its own base on.
+DESC, AVAIL, USED = 0x0000, 0x1000, 0x2000
+PROBE_TABLES, ATTACH_TABLES = 0x10000, 0x20000
+REQUESTS, TAILS, ZEROS, PROPERTIES = 0x30000, 0x32000, 0x33000, 0x34000
+ROOM = 0x40000
+
+
+class Viommu:
+    """The device at requester ID `rid`; `index` keeps the memory of several apart."""
+
+    def __init__(self, qemu, rid, index):
+        self.qemu, self.rid = qemu, rid
+        self.base = qemu.platform.scratch + (1 << 20) + index * ROOM
+        bar = None
+        at = 0
+        self.regions = {}
+        while at := qemu.capability(rid, 9, at):
+            kind, number = (qemu.read(1, qemu.config(rid, at + n)) for n in (3, 4))
+            offset, length = (qemu.read(4, qemu.config(rid, at + n)) for n in (8, 12))
+            if kind in (1, 2, 4):
+                if bar is None:
+                    bar = number, qemu.place_bar(rid, number)
+                if number != bar[0]:
+                    raise QemuError("the device's structures are in different BARs")
+                self.regions[kind] = bar[1] + offset, length
+            if kind == 2:
+                self.multiplier = qemu.read(4, qemu.config(rid, at + 16))
+        qemu.write(2, qemu.config(rid, 4), 6)  # memory space, bus master
+        self.common = self.regions[1][0]
+        self.device, self.device_size = self.regions[4]
+
+    # --- what the guests of 2020 read before anything else -----------------------------
+
+    def features(self):
+        q = self.qemu
+        low, high = q.many([f"writel {self.common:#x} 0", f"readl {self.common + 4:#x}",
+                            f"writel {self.common:#x} 1", f"readl {self.common + 4:#x}"])[1::2]
+        return int(low, 16) | int(high, 16) << 32
+
+    def set_status(self, status):
+        self.qemu.write(1, self.common + 20, status)
+
+    def status(self):
+        return self.qemu.read(1, self.common + 20)
+
+    def config(self, offset, size, width=4):
+        """Bytes of the config space, read in pieces of `width`."""
+        values = self.qemu.read_many(width, range(self.device + offset,
+                                                  self.device + offset + size, width))
+        return b"".join(v.to_bytes(width, "little") for v in values)
+
+    # --- the driver ----------------------------------------------------------------
+
+    def bring_up(self):
+        q, common = self.qemu, self.common
+        self.set_status(0)
+        offered = self.features()
+        wanted = F_WANTED & offered
+        self.set_status(STATUS_ACKNOWLEDGE | STATUS_DRIVER)
+        q.many([f"writel {common + 8:#x} 0", f"writel {common + 12:#x} {wanted & 0xffffffff:#x}",
+                f"writel {common + 8:#x} 1", f"writel {common + 12:#x} {wanted >> 32:#x}"])
+        self.set_status(STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK)
+        if not self.status() & STATUS_FEATURES_OK or wanted != F_WANTED:
+            raise QemuError(f"the device does not take features {F_WANTED:#x} of {offered:#x}")
+        self.probe_size = struct.unpack("<I", self.config(32, 4))[0]
+        self._set_up_queue()
+        self.set_status(STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK |
+                        STATUS_DRIVER_OK)
+
+    def _set_up_queue(self):
+        q, common, base = self.qemu, self.common, self.base
+        q.write(2, common + 22, 0)
+        if q.read(2, common + 24) < DEPTH:
+            raise QemuError("the request queue is too short for the test")
+        q.write(2, common + 24, DEPTH)
+        for register, offset in ((32, DESC), (40, AVAIL), (48, USED)):
+            q.write(4, common + register, base + offset)
+            q.write(4, common + register + 4, 0)
+        q.one(f"memset {base:#x} {ROOM:#x} 0")
+        # Every chain starts at the descriptor of its place in the ring, once and for all.
+        q.store(base + AVAIL + 4, struct.pack(f"<{DEPTH}H", *range(DEPTH)))
+        self.done, self.tables = 0, None
+        for tables, request, middle in (
+                (PROBE_TABLES, 8, [(base + ZEROS, 64, 0),
+                                   (base + PROPERTIES, self.probe_size, WRITE)]),
+                (ATTACH_TABLES, 20, [])):
+            chains = b""
+            for i in range(DEPTH):
+                chain = [(base + REQUESTS + request * i, request, 0), *middle,
+                         (base + TAILS + 4 * i, 4, WRITE)]
+                chains += b"".join(struct.pack("<QIHH", address, size,
+                                               flags | (NEXT if n + 1 < len(chain) else 0), n + 1)
+                                   for n, (address, size, flags) in enumerate(chain))
+            q.store(base + tables, chains)
+        self.doorbell = self.regions[2][0] + q.read(2, common + 30) * self.multiplier
+        q.write(2, common + 28, 1)
+
+    def _use_tables(self, tables, chain):
+        if self.tables != tables:
+            size = 16 * chain
+            self.qemu.store(self.base + DESC, b"".join(
+                struct.pack("<QIHH", self.base + tables + size * i, size, INDIRECT, 0)
+                for i in range(DEPTH)))
+            self.tables = tables
+
+    def _batch(self, requests):
+        """Answers of exactly DEPTH requests."""
+        q, base = self.qemu, self.base
+        q.store(base + REQUESTS, b"".join(requests))
+        self.done = self.done + DEPTH & 0xffff
+        q.many([f"memset {base + TAILS:#x} {4 * DEPTH:#x} {UNWRITTEN:#x}",
+                f"writew {base + AVAIL + 2:#x} {self.done:#x}",
+                f"writew {self.doorbell:#x} 0"])
+        until = time.monotonic() + 20
+        while q.read(2, base + USED + 2) != self.done:
+            if time.monotonic() > until:
+                raise QemuError("the device does not answer requests")
+        tails = q.load(base + TAILS, 4 * DEPTH)
+        if any(tails[i::4].strip(b"\0") for i in (1, 2, 3)):
+            raise QemuError("reserved bytes of an answer are not 0")
+        return tails[::4]
+
+    def _ask(self, ids, form):
+        ids = list(ids)
+        answers = b""
+        for at in range(0, len(ids), DEPTH):
+            part = ids[at:at + DEPTH]
+            full = part + [part[-1]] * (DEPTH - len(part))
+            answers += self._batch([form(endpoint) for endpoint in full])[:len(part)]
+        return answers
+
+    def probe(self, ids):
+        """One status byte for each ID."""
+        self._use_tables(PROBE_TABLES, 4)
+        return self._ask(ids, lambda endpoint: struct.pack("<B3xI", PROBE, endpoint))
+
+    def attach(self, ids, domain):
+        self._use_tables(ATTACH_TABLES, 2)
+        return self._ask(ids, lambda endpoint: struct.pack("<B3xIII4x", ATTACH, domain, endpoint,
+                                                           0))
