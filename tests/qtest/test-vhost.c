@@ -11,9 +11,12 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#define PORT 0x0038u     /* 00:07.0 */
+#define PORT 0x0038u /* 00:07.0 */
+#define SLTCTL 0x18u
+#define SLTCTL_POWER_OFF 0x0700u
 #define FUNCTION 0x0100u /* 01:00.0 */
 #define MACHINE_ARGS                                                                               \
+    "-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off "                                   \
     "-object memory-backend-memfd,id=mem,size=128M,share=on -machine memory-backend=mem "          \
     "-device pcie-root-port,id=rp,chassis=1,addr=7.0 -chardev socket,id=vu,path=%s,abstract=on "   \
     "%s%s "
@@ -647,6 +650,38 @@ static void bypass_switches_are_told(void)
     bench_free(t);
 }
 
+static void system_reset_while_serving(void)
+{
+    Bench *t = with_answers(FS, "");
+
+    vt_system_reset(t->vt);
+    t->vt->next_queue = QUEUE_BASE;
+    bridge_open(t->vt, PORT, 1, 1);
+    virtio_probe(t->vt, &t->dev, FUNCTION);
+    bench_start(t);
+    assert_given(t, page(0), 0, UINT64_MAX, 0);
+    vt_bring_up(t->vt, F_USUAL, true);
+    start_looking(t);
+    attach_with_queues(t, 1);
+    assert_dropped(t, 0, UINT64_MAX);
+    assert_refused_to_backend(t, page(0), IOTLB_READ);
+    bench_free(t);
+}
+
+static void unplugged_while_serving(void)
+{
+    Bench *t = with_answers(FS, ",id=function");
+    unsigned cap = pci_find_cap(t->vt, PORT, 0x10, 0);
+
+    qtest_qmp_device_del_send(t->vt->qts, "function");
+    pci_write16(t->vt, PORT, cap + SLTCTL, SLTCTL_POWER_OFF);
+    qtest_qmp_eventwait(t->vt->qts, "DEVICE_DELETED");
+    assert_status(vt_detach(t->vt, 1, FUNCTION), VS_NOENT);
+    assert_status(vt_unmap(t->vt, 1, 0, UINT64_MAX), VS_OK);
+    vt_assert_alive(t->vt);
+    bench_free(t);
+}
+
 /* ------------------------------------------------------------------ */
 /* A function with a translation cache of its own                      */
 
@@ -850,6 +885,8 @@ static const Case cases[] = {
     {"DET-4/cached-by-the-function", cached_by_the_function},
     {"DET-4/nothing-outlives-its-mapping", nothing_outlives_its_mapping},
     {"INI-D1/reset-is-told", reset_is_told},
+    {"W5/system-reset-while-serving", system_reset_while_serving},
+    {"W18/unplugged-while-serving", unplugged_while_serving},
 };
 
 VT_MAIN(cases)
