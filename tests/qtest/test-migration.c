@@ -636,7 +636,7 @@ static void mutate(GRand *rand, GByteArray *bytes, Span span)
  * can be.  All in one QEMU. */
 static void mutated_states(void)
 {
-    const unsigned loads = 250;
+    const unsigned loads = 150;
     Snapshot s = snapshot_new();
     GRand *rand = g_rand_new_with_seed(0x5eed);
     unsigned refused = 0;
@@ -687,7 +687,7 @@ static void mutated_states(void)
 /* The rest of the section, too; in a new QEMU each time. */
 static void mutated_sections(void)
 {
-    const unsigned loads = 30;
+    const unsigned loads = 20;
     GRand *rand = g_rand_new_with_seed(0xf11b);
     unsigned refused = 0;
     Edu edu2;
