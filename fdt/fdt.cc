@@ -3,9 +3,11 @@
 // The model as device-tree nodes and properties.
 //
 // The tree has one PCI host, of segment 0; ranges of other segments are left out
-// of it, and so is an IOMMU that manages nothing the tree can say.  What another
-// generator has already written about IOMMUs is refused, not replaced: two
-// descriptions of one machine cannot both be right.
+// of it.  An IOMMU on that host has its node even if it manages nothing: Linux
+// takes one without a node for the IOMMU of every device that has none, and
+// crashes.  Any other that manages nothing the tree can say is left out.  What
+// another generator has already written about IOMMUs is refused, not replaced:
+// two descriptions of one machine cannot both be right.
 #include <libfdt.h>
 
 #include <algorithm>
@@ -154,7 +156,7 @@ public:
     {
         for (std::size_t i = 0; i < model_.iommus().size(); i++) {
             const Iommu &iommu = model_.iommus()[i];
-            if (!isDescribed(iommu)) {
+            if (!isDescribed(iommu) && !isOnDescribedHost(iommu)) {
                 continue;
             }
             if (iommu.kind == VIOMMU_IOMMU_PCI) {
@@ -170,6 +172,12 @@ public:
     }
 
 private:
+    bool isOnDescribedHost(const Iommu &iommu) const
+    {
+        return iommu.kind == VIOMMU_IOMMU_PCI && iommu.segment == describedSegment &&
+               nodes_.pci_host != nullptr;
+    }
+
     std::uint32_t phandle(std::size_t iommu)
     {
         const std::string &name = model_.iommus()[iommu].name;

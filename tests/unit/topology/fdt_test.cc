@@ -118,10 +118,23 @@ TEST(Fdt, PhandleThatTheNodeAlreadyHasIsKept)
     EXPECT_EQ(tree.property("/virtio_mmio@a003e00", "phandle"), (Bytes{0, 0, 0x80, 0}));
 }
 
-TEST(Fdt, NothingManagedLeavesTheTreeAsItWas)
+// Linux takes an IOMMU that has no node for the one of every device that has none.
+TEST(Fdt, NothingManagedStillGivesThePciIommuItsNode)
+{
+    const Machine machine =
+        Machine().pciIommu("iommu0", 0, 0x0008).rootBus("pcie.0", 0, 0x00, 0xff, true);
+    const auto topology = build(machine);
+    Tree tree(machine.desc());
+    ASSERT_EQ(tree.write(topology.get()), "");
+    const std::string node = std::string(Tree::pciHost) + "/iommu@1";
+    EXPECT_EQ(tree.property(node, "#iommu-cells"), (Bytes{0, 0, 0, 1}));
+    EXPECT_FALSE(tree.hasProperty(Tree::pciHost, "iommu-map"));
+}
+
+TEST(Fdt, NothingManagedLeavesTheTreeAsItWasOtherwise)
 {
     const Machine machine = Machine()
-                                .pciIommu("iommu0", 0, 0x0008)
+                                .pciIommu("iommu0", 1, 0x0008)
                                 .mmioIommu("iommu1", 0x1000, {"elsewhere"})
                                 .rootBus("pcie.0", 0, 0x00, 0xff, true)
                                 .rootBus("elsewhere", 1, 0x00, 0xff);
