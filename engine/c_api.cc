@@ -24,7 +24,7 @@ bool callbacks_complete(const ViommuCallbacks &callbacks) noexcept
 {
     return callbacks.resolve && callbacks.endpoint_id && callbacks.begin_switch &&
            callbacks.commit_switch && callbacks.set_translating && callbacks.notify_map &&
-           callbacks.notify_unmap;
+           callbacks.defer && callbacks.notify_unmap;
 }
 
 // Runs `step`, which yields an error message, empty on success.
@@ -226,7 +226,7 @@ void viommu_endpoint_for_each_mapping(ViommuEndpoint *endpoint, ViommuMappingVis
     if (!domain) {
         return;
     }
-    const viommu::MappingSet &mappings = domain->stable_mappings();
+    const viommu::MappingSet &mappings = domain->mappings;
     for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
         visit(ctx, mapping->iova, mapping->last, mapping->phys, mapping->rights(), mapping->mmio());
     }

@@ -25,20 +25,21 @@ Endpoint::Endpoint(Engine &owner, void *endpoint_opaque, Regions merged, bool ha
 {
 }
 
-// W20: every decision about one access is made here, from one snapshot.
+// W20: every decision about one access is made here.
 Endpoint::Answer Endpoint::look_up(uint64_t iova) const
 {
     const Answer identity{iova, UINT64_MAX, kAllRights, wire::Reason::Unknown};
     const Answer no_domain{0, 0, 0, wire::Reason::Domain};
     const Answer no_mapping{0, 0, 0, wire::Reason::Mapping};
 
-    if (retired) {
+    if (retired.load(std::memory_order_acquire)) {
         return no_domain; // W18
     }
-    if (!domain) {
+    const Domain *const here = domain.load(std::memory_order_acquire);
+    if (!here) {
         return engine.bypass_for_lookup() ? identity : no_domain; // BYP-1, OPS-5
     }
-    if (domain->bypass) {
+    if (here->bypass) {
         return identity; // BYP-2
     }
     if (const ViommuRegion *region = find_region(regions, iova)) {
@@ -48,7 +49,7 @@ Endpoint::Answer Endpoint::look_up(uint64_t iova) const
         return Answer{iova, block_mask(iova, region->start, region->last, 0), kAllRights,
                       wire::Reason::Unknown};
     }
-    const std::optional<Mapping> mapping = domain->mappings.find(iova);
+    const std::optional<Mapping> mapping = here->mappings.find(iova);
     if (!mapping) {
         return no_mapping;
     }
@@ -59,10 +60,15 @@ Endpoint::Answer Endpoint::look_up(uint64_t iova) const
 
 ViommuTranslation Endpoint::translate(uint64_t iova, uint32_t access)
 {
-    const Answer answer = [&] {
-        DataReader guard(engine.data_rwlock());
-        return look_up(iova);
-    }();
+    // Without this an answer could mix the attachment of one moment with the
+    // bypass bit or the mappings of another.
+    Answer answer;
+    RouteVersion &version = engine.route_version();
+    uint64_t noted;
+    do {
+        noted = version.note();
+        answer = look_up(iova);
+    } while (!version.unchanged(noted));
 
     access &= kAllRights;
     const uint32_t refused = access & ~answer.rights; // MAP-6

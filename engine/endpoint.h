@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -24,43 +25,51 @@ namespace viommu
 class Engine;
 class Endpoint;
 
-class Domain
+class Domain : public ViommuDeferred
 {
 public:
-    Domain(uint32_t domain_id, bool is_bypass, MappingSet initial = {})
-        : id(domain_id), bypass(is_bypass), mappings(std::move(initial))
+    Domain(uint32_t domain_id, bool is_bypass, Graveyard &graveyard,
+           MappingSet initial = MappingSet())
+        : ViommuDeferred{{}, free_deferred}, id(domain_id), bypass(is_bypass),
+          mappings(std::move(initial))
     {
-    }
-
-    // For readers; whoever changes a mapping also holds the data lock.
-    const MappingSet &stable_mappings() const
-        VIOMMU_REQUIRES(big_lock) VIOMMU_NO_THREAD_SAFETY_ANALYSIS
-    {
-        return mappings;
+        mappings.set_graveyard(&graveyard);
     }
 
     const uint32_t id;
     const bool bypass;
-    MappingSet mappings VIOMMU_GUARDED_BY(data_lock);
+    // find() is for any thread that is in translate(), the rest for the big lock.
+    MappingSet mappings;
     std::vector<Endpoint *> endpoints VIOMMU_GUARDED_BY(big_lock);
+
+private:
+    static void free_deferred(ViommuDeferred *remains) { delete static_cast<Domain *>(remains); }
 };
+
+// A domain that readers may have in hand goes to the graveyard, not away.
+struct BuryDomain {
+    Graveyard *graveyard;
+
+    void operator()(Domain *domain) const { graveyard->bury(*domain); }
+};
+using DomainPtr = std::unique_ptr<Domain, BuryDomain>;
 
 class Endpoint
 {
 public:
     Endpoint(Engine &owner, void *endpoint_opaque, Regions merged, bool has_own_regions);
 
-    // Any thread.
-    ViommuTranslation translate(uint64_t iova, uint32_t access) VIOMMU_EXCLUDES(data_lock);
+    // Any thread, in a read-side critical section.
+    ViommuTranslation translate(uint64_t iova, uint32_t access);
 
-    // For readers; whoever changes these also holds the data lock.
-    Domain *stable_domain() const VIOMMU_REQUIRES(big_lock) VIOMMU_NO_THREAD_SAFETY_ANALYSIS
+    // For the writer, who alone changes them.
+    Domain *stable_domain() const VIOMMU_REQUIRES(big_lock)
     {
-        return domain;
+        return domain.load(std::memory_order_relaxed);
     }
-    bool stable_retired() const VIOMMU_REQUIRES(big_lock) VIOMMU_NO_THREAD_SAFETY_ANALYSIS
+    bool stable_retired() const VIOMMU_REQUIRES(big_lock)
     {
-        return retired;
+        return retired.load(std::memory_order_relaxed);
     }
 
     Engine &engine;
@@ -69,8 +78,9 @@ public:
     const bool own_regions; // there are regions beyond the engine's
     FaultSource fault_source;
 
-    Domain *domain VIOMMU_GUARDED_BY(data_lock) = nullptr;
-    bool retired VIOMMU_GUARDED_BY(data_lock) = false;
+    // Changed between the two halves of a RouteChange only.
+    std::atomic<Domain *> domain{nullptr};
+    std::atomic<bool> retired{false};
 
     // The functions behind this requester ID whose ATTACH put it where it is;
     // empty exactly if it is unattached.
@@ -96,7 +106,7 @@ private:
         wire::Reason reason; // of a refusal
     };
 
-    Answer look_up(uint64_t iova) const VIOMMU_REQUIRES_SHARED(data_lock);
+    Answer look_up(uint64_t iova) const;
 };
 
 } // namespace viommu

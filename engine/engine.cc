@@ -10,8 +10,8 @@ namespace viommu
 {
 
 Engine::Engine(const ViommuEngineConfig &config, const ViommuCallbacks &callbacks, void *opaque)
-    : settings_(config), callbacks_(callbacks), opaque_(opaque), faults_(settings_.granule()),
-      bypass_(settings_.boot_bypass)
+    : settings_(config), callbacks_(callbacks), opaque_(opaque), bypass_(settings_.boot_bypass),
+      faults_(settings_.granule())
 {
 }
 
@@ -82,8 +82,8 @@ bool Engine::write_bypass(uint8_t value)
         return false;
     }
     {
-        DataWriter guard(rwlock_);
-        bypass_ = wanted;
+        RouteChange change(route_version_);
+        bypass_.store(wanted, std::memory_order_release);
     }
     settle(endpoints_);
     return true;
@@ -146,11 +146,11 @@ ViommuEndpoint *Engine::add_endpoint(void *endpoint_opaque, std::span<const Viom
 
 void Engine::retire(Endpoint &endpoint)
 {
-    const std::unique_ptr<Domain> dying = unlink(endpoint);
+    const DomainPtr dying = unlink(endpoint);
     {
-        DataWriter guard(rwlock_);
+        RouteChange change(route_version_);
         point_to(endpoint, nullptr);
-        endpoint.retired = true;
+        endpoint.retired.store(true, std::memory_order_release);
     }
     Endpoint *const changed = &endpoint;
     settle({&changed, 1});
@@ -204,37 +204,38 @@ Domain *Engine::find_domain(uint32_t id) const
     return entry == domains_.end() ? nullptr : entry->second.get();
 }
 
-std::unique_ptr<Domain> Engine::unlink(Endpoint &endpoint)
+DomainPtr Engine::unlink(Endpoint &endpoint)
 {
     endpoint.members.clear();
     Domain *const domain = endpoint.stable_domain();
     if (!domain) {
-        return nullptr;
+        return DomainPtr(nullptr, BuryDomain{this});
     }
     std::erase(domain->endpoints, &endpoint);
     if (!domain->endpoints.empty()) {
-        return nullptr;
+        return DomainPtr(nullptr, BuryDomain{this});
     }
     // DET-D1
-    mapping_count_ -= domain->stable_mappings().size();
+    mapping_count_ -= domain->mappings.size();
     auto node = domains_.extract(domain->id);
     return std::move(node.mapped());
 }
 
 void Engine::point_to(Endpoint &endpoint, Domain *domain)
 {
-    if (endpoint.domain && !endpoint.domain->bypass) {
+    const Domain *const before = endpoint.stable_domain();
+    if (before && !before->bypass) {
         endpoint.left_mappings = true;
     }
-    endpoint.domain = domain;
+    endpoint.domain.store(domain, std::memory_order_release);
     endpoint.entered_mappings = domain && !domain->bypass;
 }
 
 void Engine::leave(Endpoint &endpoint)
 {
-    const std::unique_ptr<Domain> dying = unlink(endpoint);
+    const DomainPtr dying = unlink(endpoint);
     {
-        DataWriter guard(rwlock_);
+        RouteChange change(route_version_);
         point_to(endpoint, nullptr);
     }
     Endpoint *const changed = &endpoint;
@@ -244,7 +245,7 @@ void Engine::leave(Endpoint &endpoint)
 void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments, bool bypass)
 {
     {
-        DataWriter guard(rwlock_);
+        RouteChange change(route_version_);
         for (Endpoint *endpoint : endpoints_) {
             point_to(*endpoint, nullptr);
             endpoint->members.clear();
@@ -253,13 +254,13 @@ void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments,
             point_to(*attachment.endpoint, attachment.domain);
             attachment.endpoint->members = std::move(attachment.members);
         }
-        bypass_ = bypass;
+        bypass_.store(bypass, std::memory_order_release);
     }
     // The old domains live until this returns; nobody can look into them.
     domains_.swap(domains);
     mapping_count_ = 0;
     for (const auto &[id, domain] : domains_) {
-        mapping_count_ += domain->stable_mappings().size();
+        mapping_count_ += domain->mappings.size();
     }
     faults_.clear();
     settle(endpoints_);
@@ -300,7 +301,7 @@ void Engine::settle(std::span<Endpoint *const> changed)
             notify_unmap(*endpoint, 0, UINT64_MAX);
         }
         if (std::exchange(endpoint->entered_mappings, false) && endpoint->map_listener) {
-            const MappingSet &mappings = endpoint->stable_domain()->stable_mappings();
+            const MappingSet &mappings = endpoint->stable_domain()->mappings;
             for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
                 notify_map(*endpoint, *mapping);
             }
@@ -336,7 +337,7 @@ bool Engine::save(ViommuPut put, void *ctx) const
         writer.key(id);
         writer.id(id);
 
-        const MappingSet &mappings = domain->stable_mappings();
+        const MappingSet &mappings = domain->mappings;
         writer.count(mappings.size());
         for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
             if (!writer.ok()) {
@@ -392,8 +393,9 @@ std::string Engine::load_commit()
 
         for (stream::StagedDomain &from : staged->domains) {
             const std::string in_domain = " in domain " + std::to_string(from.id);
-            auto &domain = domains[from.id];
-            domain = std::make_unique<Domain>(from.id, from.bypass, std::move(from.mappings));
+            DomainPtr &domain =
+                domains.try_emplace(from.id, nullptr, BuryDomain{this}).first->second;
+            domain = make_domain(from.id, from.bypass, std::move(from.mappings));
 
             for (const uint32_t id : from.endpoint_ids) {
                 const std::string subject = "endpoint " + std::to_string(id) + in_domain;
@@ -405,7 +407,7 @@ std::string Engine::load_commit()
                 const auto [entry, added] = known.emplace(endpoint, attachments.size());
                 if (added) {
                     for (const ViommuRegion &region : endpoint->regions) {
-                        if (domain->stable_mappings().overlaps(region.start, region.last)) {
+                        if (domain->mappings.overlaps(region.start, region.last)) {
                             throw stream::Malformed{subject +
                                                     " has a reserved region that is mapped"};
                         }

@@ -4,7 +4,7 @@
 //
 // A change runs in this order, which is what isolation rests on:
 //   1. everything is checked and all memory is allocated;
-//   2. under the data lock, translate() gets to see the new state;
+//   2. in a RouteChange, or in the container, translate() gets to see the new state;
 //   3. settle(): listeners drop what they cached of the old state, QEMU's
 //      memory topology is switched, listeners learn the new mappings.
 // So nothing can be cached from the old state after it was told to be dropped.
@@ -19,6 +19,7 @@
 
 #include <viommu/viommu.h>
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -30,7 +31,7 @@
 namespace viommu
 {
 
-class Engine
+class Engine : private Graveyard
 {
 public:
     Engine(const ViommuEngineConfig &config, const ViommuCallbacks &callbacks, void *opaque);
@@ -43,9 +44,9 @@ public:
     size_t reply_max() const { return settings_.probe_size + wire::kTailSize; }
 
     // For Endpoint::translate().
-    DataLock &data_rwlock() { return rwlock_; }
+    RouteVersion &route_version() { return route_version_; }
     FaultQueue &fault_queue() { return faults_; }
-    bool bypass_for_lookup() const VIOMMU_REQUIRES_SHARED(data_lock) { return bypass_; }
+    bool bypass_for_lookup() const { return bypass_.load(std::memory_order_acquire); }
 
     // Device state
     void set_topology(const ViommuTopology *topology, uint32_t iommu) VIOMMU_REQUIRES(big_lock);
@@ -55,9 +56,9 @@ public:
     void system_reset() VIOMMU_REQUIRES(big_lock);
     void read_config(std::span<uint8_t, VIOMMU_CONFIG_SIZE> config) const VIOMMU_REQUIRES(big_lock);
     bool write_bypass(uint8_t value) VIOMMU_REQUIRES(big_lock);
-    bool bypass() const VIOMMU_REQUIRES(big_lock) VIOMMU_NO_THREAD_SAFETY_ANALYSIS
+    bool bypass() const VIOMMU_REQUIRES(big_lock)
     {
-        return bypass_;
+        return bypass_.load(std::memory_order_relaxed);
     }
 
     // Queues
@@ -79,7 +80,7 @@ public:
     std::string load_commit() VIOMMU_REQUIRES(big_lock);
 
 private:
-    using DomainTable = std::map<uint32_t, std::unique_ptr<Domain>>;
+    using DomainTable = std::map<uint32_t, DomainPtr>;
 
     // requests.cc
     struct Answered {
@@ -99,15 +100,21 @@ private:
         return (negotiated_ & feature) != 0;
     }
 
+    void bury(ViommuDeferred &remains) noexcept override { callbacks_.defer(opaque_, &remains); }
+    DomainPtr make_domain(uint32_t id, bool bypass, MappingSet mappings = MappingSet())
+    {
+        return DomainPtr(new Domain(id, bypass, *this, std::move(mappings)), BuryDomain{this});
+    }
+
     // Who endpoint ID `id` is now, if anybody.
     std::optional<ViommuIdentity> resolve(uint32_t id) const VIOMMU_REQUIRES(big_lock);
     Domain *find_domain(uint32_t id) const VIOMMU_REQUIRES(big_lock);
 
     // Takes the endpoint out of its domain's list; the domain comes back if that
     // was the last one, and must live until translate() cannot see it any more.
-    std::unique_ptr<Domain> unlink(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
+    DomainPtr unlink(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
     // Step 2 for one endpoint.
-    void point_to(Endpoint &endpoint, Domain *domain) VIOMMU_REQUIRES(big_lock, data_lock);
+    void point_to(Endpoint &endpoint, Domain *domain) VIOMMU_REQUIRES(big_lock, routes);
     // Steps 2 and 3: unattached.
     void leave(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
     // Steps 2 and 3: replaces all domains and attachments.
@@ -122,20 +129,19 @@ private:
 
     // Step 3
     void settle(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock)
-        VIOMMU_EXCLUDES(data_lock);
+        VIOMMU_EXCLUDES(routes);
     void notify_unmap(const Endpoint &endpoint, uint64_t first, uint64_t last)
-        VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(data_lock);
+        VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(routes);
     void notify_map(const Endpoint &endpoint, const Mapping &mapping) VIOMMU_REQUIRES(big_lock)
-        VIOMMU_EXCLUDES(data_lock);
+        VIOMMU_EXCLUDES(routes);
 
     const Settings settings_;
     const ViommuCallbacks callbacks_;
     void *const opaque_;
 
-    DataLock rwlock_;
+    RouteVersion route_version_;
+    std::atomic<bool> bypass_; // changed in a RouteChange only
     FaultQueue faults_;
-
-    bool bypass_ VIOMMU_GUARDED_BY(data_lock);
 
     const ViommuTopology *topology_ VIOMMU_GUARDED_BY(big_lock) = nullptr;
     uint32_t iommu_ VIOMMU_GUARDED_BY(big_lock) = 0;

@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// The three locks of the engine, as capabilities that the compiler checks.
+// The locks of the engine, as capabilities that the compiler checks, and what
+// readers have in place of one.
 //
 //   big lock    the caller's (inside QEMU: the BQL).  Serialises everything but
 //               translate().  All callbacks are made with it and nothing else.
-//   data lock   one per engine; what translate() reads.  Writers hold the big
-//               lock as well, so under the big lock this data may be read
-//               without the data lock ("stable" accessors).
 //   fault lock  one per engine; the queue of pending faults.  A leaf: no other
 //               lock is taken under it.
 //
-// Order: big, data, fault.  An endpoint and its domain belong to one engine for
-// life, so one capability stands for the locks of all engines.
+// translate() takes neither before it refuses an access.  Who routes through
+// what, meaning the domain of every endpoint and the bypass bit, carries one
+// version per engine: it is odd during a change, and a reader that finds another
+// one after its look-up than before looks again.  An endpoint and its domain
+// belong to one engine for life, so one capability stands for the locks of all.
 #pragma once
 
 #include "annotations.h"
 
+#include <atomic>
+#include <cstdint>
 #include <mutex>
-#include <pthread.h>
-#include <system_error>
+#include <thread>
 
 namespace viommu
 {
@@ -30,7 +32,7 @@ public:
     void assert_held() const VIOMMU_ASSERT_CAPABILITY(this) {}
 };
 
-class VIOMMU_CAPABILITY("data lock") DataCapability
+class VIOMMU_CAPABILITY("routes") RouteCapability
 {
 };
 
@@ -39,83 +41,53 @@ class VIOMMU_CAPABILITY("fault lock") FaultCapability
 };
 
 inline constexpr BigLock big_lock{};
-inline constexpr DataCapability data_lock{};
+inline constexpr RouteCapability routes{};
 inline constexpr FaultCapability fault_lock{};
 
-// A reader-writer lock that lets a waiting writer pass: with the usual
-// preference for readers a few threads of DMA could keep a MAP, and the big
-// lock with it, waiting for ever.
-class DataLock
+class RouteVersion
 {
 public:
-    DataLock()
+    uint64_t note() const
     {
-        pthread_rwlockattr_t attr;
-        check(pthread_rwlockattr_init(&attr));
-#ifdef __GLIBC__
-        pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-#endif
-        const int result = pthread_rwlock_init(&lock_, &attr);
-        pthread_rwlockattr_destroy(&attr);
-        check(result);
-    }
-    ~DataLock()
-    {
-        pthread_rwlock_destroy(&lock_);
-    }
-    DataLock(const DataLock &) = delete;
-    DataLock &operator=(const DataLock &) = delete;
-
-private:
-    friend class DataReader;
-    friend class DataWriter;
-
-    static void check(int result)
-    {
-        if (result != 0) {
-            throw std::system_error(result, std::generic_category());
+        uint64_t seen = version_.load(std::memory_order_acquire);
+        while ((seen & 1) != 0) {
+            std::this_thread::yield();
+            seen = version_.load(std::memory_order_acquire);
         }
+        return seen;
     }
 
-    pthread_rwlock_t lock_;
-};
-
-class VIOMMU_SCOPED_CAPABILITY DataReader
-{
-public:
-    explicit DataReader(DataLock &lock)
-        VIOMMU_ACQUIRE_SHARED(data_lock) VIOMMU_NO_THREAD_SAFETY_ANALYSIS : lock_(lock.lock_)
+    // What was read in between was read with acquire, so it came before this.
+    bool unchanged(uint64_t noted) const
     {
-        pthread_rwlock_rdlock(&lock_);
+        return version_.load(std::memory_order_relaxed) == noted;
     }
-    ~DataReader() VIOMMU_RELEASE() VIOMMU_NO_THREAD_SAFETY_ANALYSIS
-    {
-        pthread_rwlock_unlock(&lock_);
-    }
-    DataReader(const DataReader &) = delete;
-    DataReader &operator=(const DataReader &) = delete;
 
 private:
-    pthread_rwlock_t &lock_;
+    friend class RouteChange;
+
+    alignas(64) std::atomic<uint64_t> version_{0};
 };
 
-class VIOMMU_SCOPED_CAPABILITY DataWriter
+// While one exists, readers wait.  Keep it short: no callback, no allocation.
+class VIOMMU_SCOPED_CAPABILITY RouteChange
 {
 public:
-    explicit DataWriter(DataLock &lock) VIOMMU_ACQUIRE(data_lock) VIOMMU_NO_THREAD_SAFETY_ANALYSIS
-        : lock_(lock.lock_)
+    explicit RouteChange(RouteVersion &version)
+        VIOMMU_ACQUIRE(routes) VIOMMU_NO_THREAD_SAFETY_ANALYSIS : version_(version.version_)
     {
-        pthread_rwlock_wrlock(&lock_);
+        // What follows is stored with release, so it stays behind.
+        version_.store(version_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
-    ~DataWriter() VIOMMU_RELEASE() VIOMMU_NO_THREAD_SAFETY_ANALYSIS
+    ~RouteChange() VIOMMU_RELEASE() VIOMMU_NO_THREAD_SAFETY_ANALYSIS
     {
-        pthread_rwlock_unlock(&lock_);
+        version_.store(version_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     }
-    DataWriter(const DataWriter &) = delete;
-    DataWriter &operator=(const DataWriter &) = delete;
+    RouteChange(const RouteChange &) = delete;
+    RouteChange &operator=(const RouteChange &) = delete;
 
 private:
-    pthread_rwlock_t &lock_;
+    std::atomic<uint64_t> &version_;
 };
 
 class VIOMMU_SCOPED_CAPABILITY FaultGuard

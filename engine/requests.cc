@@ -138,7 +138,7 @@ Status Engine::attach(const wire::AttachRequest &request)
 
     if (target) {
         for (const ViommuRegion &region : endpoint.regions) {
-            if (target->stable_mappings().overlaps(region.start, region.last)) {
+            if (target->mappings.overlaps(region.start, region.last)) {
                 return Status::Unsupp; // ATT-9
             }
         }
@@ -148,7 +148,7 @@ Status Engine::attach(const wire::AttachRequest &request)
         if (domains_.size() - (current_dies ? 1 : 0) >= settings_.max_domains) {
             return Status::NoMem; // W11
         }
-        auto fresh = std::make_unique<Domain>(request.domain, bypass);
+        DomainPtr fresh = make_domain(request.domain, bypass);
         make_room(fresh->endpoints);
         target = domains_.emplace(request.domain, std::move(fresh)).first->second.get();
     }
@@ -159,11 +159,11 @@ Status Engine::attach(const wire::AttachRequest &request)
     if (new_member) {
         members.push_back(who->member);
     }
-    const std::unique_ptr<Domain> dying = unlink(endpoint);
+    const DomainPtr dying = unlink(endpoint);
     endpoint.members = std::move(members);
     target->endpoints.push_back(&endpoint);
     {
-        DataWriter guard(rwlock_);
+        RouteChange change(route_version_);
         point_to(endpoint, target);
     }
     Endpoint *const changed = &endpoint;
@@ -208,7 +208,7 @@ Status Engine::map(const wire::MapRequest &request)
     if (const Status status = settings_.check_mapping(mapping); status != Status::Ok) {
         return status;
     }
-    if (domain->stable_mappings().overlaps(mapping.iova, mapping.last)) {
+    if (domain->mappings.overlaps(mapping.iova, mapping.last)) {
         return Status::Inval; // MAP-2
     }
     // RSV-4
@@ -225,10 +225,7 @@ Status Engine::map(const wire::MapRequest &request)
         return Status::NoMem; // W11
     }
 
-    {
-        DataWriter guard(rwlock_);
-        domain->mappings.insert(mapping);
-    }
+    domain->mappings.insert(mapping);
     mapping_count_++;
     for (const Endpoint *endpoint : domain->endpoints) {
         notify_map(*endpoint, mapping);
@@ -252,19 +249,16 @@ Status Engine::unmap(const wire::UnmapRequest &request)
     if (request.virt_end < request.virt_start) {
         return Status::Inval; // W1
     }
-    if (domain->stable_mappings().splits(request.virt_start, request.virt_end)) {
+    if (domain->mappings.splits(request.virt_start, request.virt_end)) {
         return Status::Range; // UNM-4
     }
 
-    // UNM-5.  In portions, so that translations get in between and no memory is
-    // needed to remember what to announce.
+    // UNM-5.  In portions, so that no memory is needed to remember what to
+    // announce.
     std::array<Mapping, 64> removed;
     size_t count = 0;
     do {
-        {
-            DataWriter guard(rwlock_);
-            count = domain->mappings.take(request.virt_start, request.virt_end, removed);
-        }
+        count = domain->mappings.take(request.virt_start, request.virt_end, removed);
         mapping_count_ -= count;
         for (const Endpoint *endpoint : domain->endpoints) {
             for (size_t i = 0; i < count; i++) {

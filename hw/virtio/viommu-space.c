@@ -5,6 +5,7 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/rcu.h"
 #include "exec/address-spaces.h"
 #include "exec/memory.h"
 #include "system/dma.h"
@@ -144,6 +145,23 @@ static void viommu_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
 
 /* -- what the engine asks for -- */
 
+QEMU_BUILD_BUG_ON(sizeof(struct rcu_head) >
+                  sizeof(((ViommuDeferred *)0)->link));
+QEMU_BUILD_BUG_ON(offsetof(ViommuDeferred, link) != 0);
+
+static void reclaim_deferred(struct rcu_head *head)
+{
+    ViommuDeferred *deferred = (ViommuDeferred *)head;
+
+    deferred->reclaim(deferred);
+}
+
+/* translate() is only called within RCU critical sections. */
+static void callback_defer(void *opaque, ViommuDeferred *deferred)
+{
+    call_rcu1((struct rcu_head *)deferred->link, reclaim_deferred);
+}
+
 static void set_translating(ViommuSpace *space, bool translating)
 {
     memory_region_set_enabled(&space->bypass, !translating);
@@ -208,6 +226,7 @@ static void callback_notify_unmap(void *opaque, void *endpoint, uint64_t iova,
 
 const ViommuCallbacks viommu_callbacks = {
     .abi_version = VIOMMU_ABI_VERSION,
+    .defer = callback_defer,
     .resolve = callback_resolve,
     .endpoint_id = callback_endpoint_id,
     .begin_switch = callback_begin_switch,

@@ -9,7 +9,9 @@
  *   "Under the big lock" means that the caller serialises these calls for one
  *   engine; inside QEMU that is the big QEMU lock (BQL).
  *   viommu_endpoint_translate() may be called by any thread, with or without
- *   the big lock, at the same time as any other call on the engine.
+ *   the big lock, at the same time as any other call on the engine, from within
+ *   a read-side critical section of the scheme behind ViommuCallbacks.defer
+ *   (inside QEMU: RCU).
  *   Callbacks are made only from calls that are made under the big lock, in
  *   the calling thread, and never while a lock that translate takes is held.
  *   A callback must not call back into the engine, except where noted.
@@ -32,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a structure, a function or the meaning of one changes. */
-#define VIOMMU_ABI_VERSION 1u
+#define VIOMMU_ABI_VERSION 2u
 
 /* The ABI version the C++ side was compiled with.  Any thread. */
 uint32_t viommu_abi_version(void) VIOMMU_NOEXCEPT;
@@ -94,8 +96,19 @@ typedef struct ViommuIdentity {
     uintptr_t member;
 } ViommuIdentity;
 
+/* Something that readers may still look at; see ViommuCallbacks.defer. */
+typedef struct ViommuDeferred {
+    void *link[2]; /* the caller's, from defer() until it calls reclaim() */
+    void (*reclaim)(struct ViommuDeferred *deferred);
+} ViommuDeferred;
+
 typedef struct ViommuCallbacks {
     uint32_t abi_version; /* VIOMMU_ABI_VERSION */
+
+    /* Calls deferred->reclaim(deferred) when every viommu_endpoint_translate()
+     * that is under way now has returned; in any thread, with no lock of the
+     * engine held, possibly after the engine is gone. */
+    void (*defer)(void *opaque, ViommuDeferred *deferred);
 
     /* Finds who has endpoint ID `id` now; false if nobody.  ATT-3, DET-2,
      * PRB-2.  The topology has already been asked whether the ID can exist. */

@@ -151,11 +151,23 @@ Settings choose_settings(Input &input)
 
 /* The world */
 
+namespace
+{
+
+// One thread: nobody can be looking.
+void defer(void *, ViommuDeferred *deferred)
+{
+    deferred->reclaim(deferred);
+}
+
+} // namespace
+
 World::World(const Settings &settings) : model_(settings.whole())
 {
     model_.manages = [](uint32_t) { return false; };
-    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION, resolve,         endpoint_id, begin_switch,
-                                    commit_switch,      set_translating, notify_map,  notify_unmap};
+    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION, defer,        resolve,
+                                    endpoint_id,        begin_switch, commit_switch,
+                                    set_translating,    notify_map,   notify_unmap};
     std::array<char, kErrorSize> error{};
     {
         // A copy that is gone afterwards: the engine keeps one of its own.

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 namespace viommu::test
 {
@@ -175,8 +176,9 @@ Machine::Machine(const Config &setup) : probe_size_(setup.probe_size)
     topology_ = viommu_topology_new(&description, error.data(), error.size());
     EXPECT_NE(topology_, nullptr) << error.data();
 
-    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION, resolve,         endpoint_id, begin_switch,
-                                    commit_switch,      set_translating, notify_map,  notify_unmap};
+    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION, defer,        resolve,
+                                    endpoint_id,        begin_switch, commit_switch,
+                                    set_translating,    notify_map,   notify_unmap};
     ViommuEngineConfig engine_config = setup;
     engine_config.regions = setup.reserved.data();
     engine_config.region_count = setup.reserved.size();
@@ -201,7 +203,36 @@ Machine::~Machine()
         viommu_endpoint_free(function->endpoint);
     }
     viommu_engine_free(engine_);
+    reclaim();
+    EXPECT_EQ(deferred_, nullptr);
     viommu_topology_free(topology_);
+}
+
+void Machine::defer(void *opaque, ViommuDeferred *deferred)
+{
+    auto *const machine = static_cast<Machine *>(opaque);
+    const std::lock_guard guard(machine->deferred_lock_);
+    deferred->link[0] = std::exchange(machine->deferred_, deferred);
+}
+
+void Machine::reclaim()
+{
+    const std::unique_lock alone(readers_, std::try_to_lock);
+    if (!alone) {
+        return;
+    }
+    const std::lock_guard guard(deferred_lock_);
+    while (deferred_) {
+        ViommuDeferred *const first = deferred_;
+        deferred_ = static_cast<ViommuDeferred *>(first->link[0]);
+        first->reclaim(first);
+    }
+}
+
+void Machine::translate(Function &function, uint64_t iova, uint32_t access, ViommuTranslation &out)
+{
+    const std::shared_lock reader(function.machine->readers_);
+    viommu_endpoint_translate(function.endpoint, iova, access, &out);
 }
 
 void Machine::drive(uint64_t features)
@@ -259,6 +290,7 @@ Reply Machine::send(const Request &request)
     std::vector<uint8_t> out(viommu_engine_reply_max(engine_) + 8, 0xa5);
     ViommuRequest wire{request.in.data(), request.in.size(), out.data() + 4, request.writable, 99};
     viommu_engine_handle(engine_, &wire, 1);
+    reclaim();
 
     Reply reply;
     reply.used = wire.used;
@@ -324,7 +356,7 @@ ViommuTranslation Machine::translate(Function &function, uint64_t iova, uint32_t
 {
     ViommuTranslation translation;
     std::memset(&translation, 0xa5, sizeof(translation));
-    viommu_endpoint_translate(function.endpoint, iova, access, &translation);
+    translate(function, iova, access, translation);
     if (translation.rights == 0 && access != 0) {
         EXPECT_EQ(translation.mask, 0u);
     }

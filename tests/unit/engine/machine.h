@@ -13,7 +13,9 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <string>
 #include <vector>
 
@@ -175,6 +177,11 @@ public:
 
     ViommuEngine *engine() { return engine_; }
 
+    // Any thread: a translation as QEMU would ask for it, in a read-side critical
+    // section.
+    static void translate(Function &function, uint64_t iova, uint32_t access,
+                          ViommuTranslation &out);
+
     // Run inside the callbacks.
     std::function<void()> on_commit;
     std::function<void(Function &, uint64_t first, uint64_t last)> on_unmap;
@@ -190,6 +197,15 @@ private:
     static void notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t last,
                            uint64_t phys, uint32_t rights);
     static void notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t last);
+
+    static void defer(void *opaque, ViommuDeferred *deferred);
+    // Frees what was deferred, if no reader is inside now.
+    void reclaim();
+
+    // Held shared by readers, so that whoever gets it alone knows there are none.
+    std::shared_mutex readers_;
+    std::mutex deferred_lock_;
+    ViommuDeferred *deferred_ = nullptr;
 
     ViommuTopology *topology_ = nullptr;
     ViommuEngine *engine_ = nullptr;

@@ -3,6 +3,7 @@
 // Running out of memory at every allocation there is.
 #include "machine.h"
 
+#include <cstddef>
 #include <cstdlib>
 #include <new>
 
@@ -12,7 +13,7 @@ namespace
 // Allocations that still succeed; negative: all do.
 thread_local long allocations_left = -1;
 
-void *allocate(size_t size)
+void *allocate(size_t size, size_t alignment)
 {
     if (allocations_left == 0) {
         throw std::bad_alloc();
@@ -20,7 +21,8 @@ void *allocate(size_t size)
     if (allocations_left > 0) {
         allocations_left--;
     }
-    if (void *memory = std::malloc(size ? size : 1)) {
+    size = (size + alignment - 1) / alignment * alignment;
+    if (void *memory = std::aligned_alloc(alignment, size ? size : alignment)) {
         return memory;
     }
     throw std::bad_alloc();
@@ -30,11 +32,23 @@ void *allocate(size_t size)
 
 void *operator new(size_t size)
 {
-    return allocate(size);
+    return allocate(size, alignof(std::max_align_t));
 }
 void *operator new[](size_t size)
 {
-    return allocate(size);
+    return allocate(size, alignof(std::max_align_t));
+}
+void *operator new(size_t size, std::align_val_t alignment)
+{
+    return allocate(size, static_cast<size_t>(alignment));
+}
+void operator delete(void *memory, std::align_val_t) noexcept
+{
+    std::free(memory);
+}
+void operator delete(void *memory, size_t, std::align_val_t) noexcept
+{
+    std::free(memory);
 }
 void operator delete(void *memory) noexcept
 {
@@ -234,14 +248,16 @@ TEST(Memory, W11_EndpointAndEngineAreNull)
     Config config;
     config.regions = &region;
     config.region_count = 1;
-    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION,
-                                    [](void *, uint32_t, ViommuIdentity *) { return false; },
-                                    [](void *, void *, uint32_t *) { return false; },
-                                    [](void *) {},
-                                    [](void *) {},
-                                    [](void *, void *, bool) {},
-                                    [](void *, void *, uint64_t, uint64_t, uint64_t, uint32_t) {},
-                                    [](void *, void *, uint64_t, uint64_t) {}};
+    const ViommuCallbacks callbacks{
+        VIOMMU_ABI_VERSION,
+        [](void *, ViommuDeferred *deferred) { deferred->reclaim(deferred); },
+        [](void *, uint32_t, ViommuIdentity *) { return false; },
+        [](void *, void *, uint32_t *) { return false; },
+        [](void *) {},
+        [](void *) {},
+        [](void *, void *, bool) {},
+        [](void *, void *, uint64_t, uint64_t, uint64_t, uint32_t) {},
+        [](void *, void *, uint64_t, uint64_t) {}};
     ViommuEngine *engine = nullptr;
     char error[64] = "";
     EXPECT_GT(starve(

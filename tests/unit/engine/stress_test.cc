@@ -76,19 +76,19 @@ TEST(Stress, W20_EveryTranslationIsOneConsistentAnswer)
             const uint64_t page = random() % kPages;
             const uint64_t iova = page * kPage + random() % kPage;
             const uint32_t access = random() % 4;
-            viommu_endpoint_translate(function.endpoint, iova, access, &translation);
+            Machine::translate(function, iova, access, translation);
             bad += !legal(translation, iova, true);
             if (translation.rights != 0) {
                 bad += (access & ~translation.rights) != 0;
             }
 
-            viommu_endpoint_translate(anchor.endpoint, 0x7abc, RW, &translation);
+            Machine::translate(anchor, 0x7abc, RW, translation);
             bad += translation.rights != RW || translation.phys != 0x123abc;
-            viommu_endpoint_translate(anchor.endpoint, 0x8000, R, &translation);
+            Machine::translate(anchor, 0x8000, R, translation);
             bad += translation.rights != 0;
 
             const bool was_gone = gone.load(std::memory_order_acquire);
-            viommu_endpoint_translate(leaver.endpoint, 0x1000, R, &translation);
+            Machine::translate(leaver, 0x1000, R, translation);
             bad += was_gone && translation.rights != 0;
             done++;
         }
@@ -162,7 +162,7 @@ TEST(Stress, W5_ResetUnderDma)
             ViommuTranslation translation;
             for (uint64_t iova = 0; !stop.load(std::memory_order_relaxed); iova += 0x777) {
                 const uint64_t at = iova % (kPages * kPage);
-                viommu_endpoint_translate(nic.endpoint, at, R, &translation);
+                Machine::translate(nic, at, R, translation);
                 bad += !legal(translation, at, false);
             }
             wrong += bad;
@@ -206,7 +206,7 @@ TEST(Stress, AWaitingWriterGetsItsTurn)
         threads.emplace_back([&] {
             ViommuTranslation translation;
             while (!stop.load(std::memory_order_relaxed)) {
-                viommu_endpoint_translate(nic.endpoint, 0x1000, R, &translation);
+                Machine::translate(nic, 0x1000, R, translation);
             }
         });
     }
@@ -239,7 +239,7 @@ TEST(Stress, W21_FaultsOfManyThreadsAreAllAccountedFor)
             uint64_t mine = 0;
             ViommuTranslation translation;
             for (uint64_t i = 0; i < kEach; i++) {
-                viommu_endpoint_translate(function->endpoint, (i % 40) * kPage, R, &translation);
+                Machine::translate(*function, (i % 40) * kPage, R, translation);
                 mine += translation.fault_queued;
             }
             queued += mine;

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The container of mappings: against a naive model, and with readers beside the
+// writer.
+#include "mapping_set.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <random>
+#include <shared_mutex>
+#include <thread>
+#include <vector>
+
+namespace viommu::test
+{
+
+namespace
+{
+
+constexpr uint64_t kPage = 4096;
+
+Mapping mapping_at(uint64_t page, uint64_t pages, uint64_t salt = 0)
+{
+    return Mapping{page * kPage, (page + pages) * kPage - 1, (page ^ 0x5555) * kPage + salt,
+                   static_cast<uint32_t>(page % 8)};
+}
+
+bool same(const Mapping &a, const Mapping &b)
+{
+    return a.iova == b.iova && a.last == b.last && a.phys == b.phys && a.flags == b.flags;
+}
+
+// What the set says, by the naive way.
+class Model
+{
+public:
+    const Mapping *find(uint64_t iova) const
+    {
+        const auto after = entries.upper_bound(iova);
+        if (after == entries.begin()) {
+            return nullptr;
+        }
+        const Mapping &below = std::prev(after)->second;
+        return iova <= below.last ? &below : nullptr;
+    }
+    const Mapping *next(uint64_t iova) const
+    {
+        const auto entry = entries.lower_bound(iova);
+        return entry == entries.end() ? nullptr : &entry->second;
+    }
+
+    std::map<uint64_t, Mapping> entries;
+};
+
+void expect_same(const std::optional<Mapping> &got, const Mapping *wanted)
+{
+    ASSERT_EQ(got.has_value(), wanted != nullptr);
+    if (wanted) {
+        ASSERT_TRUE(same(*got, *wanted)) << std::hex << got->iova << " for " << wanted->iova;
+    }
+}
+
+void expect_equal(const MappingSet &set, const Model &model)
+{
+    ASSERT_EQ(set.size(), model.entries.size());
+    auto got = set.next(0);
+    for (const auto &[iova, wanted] : model.entries) {
+        expect_same(got, &wanted);
+        expect_same(set.find(wanted.iova), &wanted);
+        expect_same(set.find(wanted.last), &wanted);
+        got = set.after(*got);
+    }
+    ASSERT_FALSE(got.has_value());
+}
+
+// Inserts and removes at random, in an address space of `pages`.
+void random_rounds(uint32_t seed, uint64_t pages, int rounds, uint64_t longest)
+{
+    std::mt19937 random(seed);
+    const auto below = [&](uint64_t n) { return random() % n; };
+    MappingSet set;
+    Model model;
+    for (int round = 0; round < rounds; round++) {
+        // Phases of growth and of decay, so that trees rise and fall.
+        const bool grow = below(8) < (round / (rounds / 8) % 2 == 0 ? 7u : 2u);
+        const uint64_t page = below(pages);
+        const uint64_t length = 1 + below(longest);
+        const Mapping mapping = mapping_at(page, length, 1);
+        if (grow) {
+            const Mapping *const following = model.next(mapping.iova);
+            const bool taken =
+                model.find(mapping.iova) || (following && following->iova <= mapping.last);
+            ASSERT_EQ(set.overlaps(mapping.iova, mapping.last), taken);
+            if (!taken) {
+                set.insert(mapping);
+                model.entries.emplace(mapping.iova, mapping);
+            }
+        } else {
+            const uint64_t last = mapping.last + below(40) * kPage;
+            const Mapping *const low = model.find(mapping.iova);
+            const Mapping *const high = model.find(last);
+            const bool splits = (low && low->iova < mapping.iova) || (high && high->last > last);
+            ASSERT_EQ(set.splits(mapping.iova, last), splits);
+            std::vector<Mapping> removed(1 + below(70));
+            const size_t count = set.take(mapping.iova, last, removed);
+            auto entry = model.entries.lower_bound(mapping.iova);
+            for (size_t i = 0; i < count; i++) {
+                ASSERT_NE(entry, model.entries.end());
+                ASSERT_TRUE(same(removed[i], entry->second));
+                entry = model.entries.erase(entry);
+            }
+            if (count < removed.size()) {
+                ASSERT_TRUE(entry == model.entries.end() || entry->second.last > last);
+            }
+        }
+        const uint64_t probe = below(pages * kPage);
+        expect_same(set.find(probe), model.find(probe));
+        expect_same(set.next(probe), model.next(probe));
+        if (::testing::Test::HasFatalFailure()) {
+            return;
+        }
+    }
+    expect_equal(set, model);
+}
+
+TEST(MappingSet, AgreesWithANaiveModel)
+{
+    for (uint32_t seed = 1; seed <= 4 && !HasFatalFailure(); seed++) {
+        random_rounds(seed, 1000, 20000, 8);
+        random_rounds(seed + 100, 200000, 60000, 3);
+        random_rounds(seed + 200, 60, 5000, 4);
+    }
+}
+
+TEST(MappingSet, FillsInOrderAndAgainstItAndEmpties)
+{
+    constexpr uint64_t kCount = 50000;
+    for (const bool upwards : {true, false}) {
+        MappingSet set;
+        Model model;
+        for (uint64_t i = 0; i < kCount; i++) {
+            const Mapping mapping = mapping_at(upwards ? i : kCount - 1 - i, 1);
+            set.insert(mapping);
+            model.entries.emplace(mapping.iova, mapping);
+        }
+        expect_equal(set, model);
+        std::vector<Mapping> removed(kCount + 1);
+        EXPECT_EQ(set.take(0, UINT64_MAX, removed), kCount);
+        EXPECT_TRUE(set.empty());
+        EXPECT_FALSE(set.find(0));
+        EXPECT_FALSE(set.next(0));
+        EXPECT_EQ(set.take(0, UINT64_MAX, removed), 0u);
+    }
+}
+
+// A mapping that starts in one leaf may cover addresses that, by its start, the
+// next leaf would be asked about.
+TEST(MappingSet, W7_LongMappingReachesOverThePlaceOfRemovedOnes)
+{
+    MappingSet set;
+    for (uint64_t i = 0; i < 2000; i++) {
+        set.insert(mapping_at(10 * i, 1));
+    }
+    std::vector<Mapping> removed(2000);
+    ASSERT_EQ(set.take(10 * kPage, (10 * 1999) * kPage - 1, removed), 1998u);
+    const Mapping bridge{5 * kPage, 10 * 1998 * kPage - 1, 0x1234000, 3};
+    ASSERT_FALSE(set.overlaps(bridge.iova, bridge.last));
+    set.insert(bridge);
+    for (uint64_t i = 1; i < 1998; i++) {
+        const auto found = set.find(10 * i * kPage + 17);
+        ASSERT_TRUE(found && same(*found, bridge)) << i;
+    }
+    EXPECT_FALSE(set.find(bridge.last + 1));
+    EXPECT_FALSE(set.find(bridge.iova - 1));
+}
+
+TEST(MappingSet, TheLastAddress)
+{
+    MappingSet set;
+    const Mapping whole{0, UINT64_MAX, 0, 3};
+    set.insert(whole);
+    for (const uint64_t at : {uint64_t{0}, uint64_t{1} << 63, UINT64_MAX}) {
+        ASSERT_TRUE(set.find(at));
+    }
+    EXPECT_FALSE(set.after(whole));
+    std::vector<Mapping> removed(1);
+    EXPECT_EQ(set.take(0, UINT64_MAX, removed), 1u);
+    const Mapping top{UINT64_MAX - 0xfff, UINT64_MAX, 0x1000, 3};
+    set.insert(top);
+    EXPECT_TRUE(set.find(UINT64_MAX));
+    EXPECT_FALSE(set.find(top.iova - 1));
+}
+
+// Memory follows the number of mappings also if a driver thins them out.
+class Counting final : public Graveyard
+{
+public:
+    void bury(ViommuDeferred &remains) noexcept override
+    {
+        buried++;
+        remains.reclaim(&remains);
+    }
+    size_t buried = 0;
+};
+
+TEST(MappingSet, W11_ThinnedOutNodesMerge)
+{
+    constexpr uint64_t kCount = 100000;
+    Counting graveyard;
+    MappingSet set(&graveyard);
+    for (uint64_t i = 0; i < kCount; i++) {
+        set.insert(mapping_at(i, 1));
+    }
+    std::vector<Mapping> removed(64);
+    for (uint64_t i = 0; i < kCount; i++) {
+        if (i % 29 != 0) {
+            ASSERT_EQ(set.take(i * kPage, (i + 1) * kPage - 1, removed), 1u);
+        }
+    }
+    // About 3450 leaves were filled; a quarter full each, 500 would do.
+    EXPECT_GT(graveyard.buried, 2500u);
+}
+
+// Waits for the readers of the moment, as RCU does.
+class GracePeriods final : public Graveyard
+{
+public:
+    void bury(ViommuDeferred &remains) noexcept override
+    {
+        remains.link[0] = first_;
+        first_ = &remains;
+    }
+    void reclaim()
+    {
+        const std::unique_lock alone(readers);
+        while (first_) {
+            ViommuDeferred *const deferred = first_;
+            first_ = static_cast<ViommuDeferred *>(deferred->link[0]);
+            deferred->reclaim(deferred);
+        }
+    }
+    ~GracePeriods() { reclaim(); }
+
+    std::shared_mutex readers;
+
+private:
+    ViommuDeferred *first_ = nullptr;
+};
+
+TEST(MappingSet, ReadersAlwaysSeeWhatStaysAndNeverWhatIsNot)
+{
+    constexpr uint64_t kStable = 3000; // at every 64th page, never touched
+    GracePeriods graveyard;
+    MappingSet set(&graveyard);
+    for (uint64_t i = 0; i < kStable; i++) {
+        set.insert(mapping_at(64 * i, 1));
+    }
+
+    std::atomic<bool> stop{false};
+    std::atomic<uint64_t> lost{0}, wrong{0}, looks{0};
+    const auto reader = [&](uint32_t seed) {
+        std::mt19937 random(seed);
+        while (!stop.load(std::memory_order_relaxed)) {
+            const std::shared_lock inside(graveyard.readers);
+            for (int i = 0; i < 200; i++) {
+                const uint64_t page = random() % (64 * kStable);
+                const auto found = set.find(page * kPage + random() % kPage);
+                if (page % 64 == 0 && !found) {
+                    lost++;
+                }
+                if (found && !same(*found, mapping_at(found->iova / kPage, 1))) {
+                    wrong++;
+                }
+                // Pages 63 are never mapped.
+                if (found && page % 64 == 63) {
+                    wrong++;
+                }
+                looks++;
+            }
+        }
+    };
+    std::thread first(reader, 1), second(reader, 2);
+
+    std::mt19937 random(3);
+    std::vector<Mapping> removed(64);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(1200);
+    while (std::chrono::steady_clock::now() < until) {
+        // Fill some gaps, then empty them again: leaves split, merge and go.
+        const uint64_t base = random() % (kStable - 40);
+        for (uint64_t gap = base; gap < base + 40; gap++) {
+            for (uint64_t page = 1; page < 63; page++) {
+                set.insert(mapping_at(64 * gap + page, 1));
+            }
+        }
+        for (uint64_t gap = base; gap < base + 40; gap++) {
+            ASSERT_EQ(set.take((64 * gap + 1) * kPage, (64 * gap + 63) * kPage - 1, removed), 62u);
+        }
+        graveyard.reclaim();
+    }
+    stop = true;
+    first.join();
+    second.join();
+    EXPECT_EQ(lost, 0u);
+    EXPECT_EQ(wrong, 0u);
+    EXPECT_GT(looks, 1000u);
+    EXPECT_EQ(set.size(), kStable);
+}
+
+} // namespace
+
+} // namespace viommu::test
