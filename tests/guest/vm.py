@@ -334,7 +334,8 @@ class Guest:
         found = {}
         for device in self.run("devices"):
             if device["bus"] == "pci":
-                root, *functions = device["path"].split("/")
+                # On Arm the host bridge is a platform device, whose name comes first.
+                root, *functions = device["path"][device["path"].index("pci0000:"):].split("/")
                 path = "/".join(f.split(":")[-1] for f in functions)
                 if root != "pci0000:00":
                     path = f"{root.removeprefix('pci')}/{path}"
