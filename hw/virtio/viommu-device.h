@@ -46,7 +46,7 @@ struct VirtIOIOMMU {
     VirtQueue *event_vq;
     QEMUBH *request_bh;
     QEMUBH *event_bh;
-    uint8_t *replies;           /* VIOMMU_BATCH replies of reply_max bytes */
+    uint8_t *replies;           /* of one batch, reply_max bytes each */
     size_t reply_max;
 
     ViommuEngine *engine;
@@ -57,7 +57,6 @@ struct VirtIOIOMMU {
     bool on_mmio;
     bool in_bus_reset;          /* between reset phases enter and exit */
     bool system_reset;          /* this reset is one of the whole system */
-    bool reset_registered;
 };
 
 /*

@@ -177,8 +177,12 @@ static bool callback_endpoint_id(void *opaque, void *endpoint, uint32_t *id)
 {
     ViommuSpace *space = endpoint;
 
+    ViommuIdentity who;
+
+    /* While buses have no numbers, or share one, it may stand for another. */
     *id = viommu_platform_endpoint_id(space);
-    return true;
+    return viommu_platform_resolve(space->s, *id, &who) &&
+           who.endpoint == space->endpoint;
 }
 
 static void callback_begin_switch(void *opaque)

@@ -28,7 +28,12 @@ static int put_state(QEMUFile *f, void *pv, size_t size,
 {
     VirtIOIOMMU *s = pv;
 
-    return viommu_engine_save(s->engine, put_bytes, f) ? 0 : -EIO;
+    if (!viommu_engine_save(s->engine, put_bytes, f)) {
+        error_report("virtio-iommu: the state cannot be saved: the stream "
+                     "takes no more, or an attached endpoint has no ID now");
+        return -EIO;
+    }
+    return 0;
 }
 
 static int get_state(QEMUFile *f, void *pv, size_t size,

@@ -362,7 +362,7 @@ typedef struct ViommuIommuDesc {
     uint64_t base;         /* MMIO: guest-physical base of the transport */
     const char *const *root_buses; /* root buses, or VIOMMU_PLATFORM_BUS,
                                       claimed by name */
-    size_t root_bus_count; /* 0: takes all that nobody claims (the first such) */
+    size_t root_bus_count; /* 0: takes all that nobody claims (one IOMMU may) */
 } ViommuIommuDesc;
 
 typedef struct ViommuRootBusDesc {
