@@ -19,13 +19,30 @@ static bool is_iommu(VirtIODevice *vdev)
     return object_dynamic_cast(OBJECT(vdev), TYPE_VIRTIO_IOMMU);
 }
 
+/* A back end outside QEMU may be one that does no translation. */
+static bool can_be_translated(VirtIODevice *vdev)
+{
+    VirtioDeviceClass *vdc = VIRTIO_DEVICE_GET_CLASS(vdev);
+
+    return virtio_has_feature(vdc->get_features(vdev, vdev->host_features,
+                                                NULL),
+                              VIRTIO_F_IOMMU_PLATFORM);
+}
+
 /* Asked while a device with iommu_platform=on is plugged. */
 static AddressSpace *get_dma_as(DeviceState *transport)
 {
     VirtIODevice *vdev = device_on(transport);
 
     /* W9: an IOMMU's own rings are never translated. */
-    if (vdev && is_iommu(vdev)) {
+    if (is_iommu(vdev)) {
+        return &address_space_memory;
+    }
+    /*
+     * QEMU refuses any other answer for such a device, which only an IOMMU
+     * justifies; if one comes later, the device is refused then.
+     */
+    if (!viommu_platform_has_iommu() && !can_be_translated(vdev)) {
         return &address_space_memory;
     }
     return viommu_platform_address_space((ViommuPlace) {

@@ -451,6 +451,11 @@ static bool build_topology(Error **errp)
         DeviceState *transport = g_ptr_array_index(transports, i);
         VirtIODevice *vdev = viommu_mmio_endpoint(transport);
 
+        if (vdev && vdev->dma_as == &address_space_memory) {
+            error_setg(errp, "virtio-iommu: iommu_platform=on is not supported "
+                       "by the device '%s'", device_name(DEVICE(vdev)));
+            return false;
+        }
         if (vdev) {
             endpoints[machine.mmio_endpoint_count++] = (ViommuMmioEndpointDesc) {
                 .name = device_name(DEVICE(vdev)),
@@ -549,6 +554,11 @@ bool viommu_platform_add(VirtIOIOMMU *s, Error **errp)
     }
     g_ptr_array_add(platform.iommus, s);
     return true;
+}
+
+bool viommu_platform_has_iommu(void)
+{
+    return platform.iommus && platform.iommus->len;
 }
 
 void viommu_platform_remove(VirtIOIOMMU *s)

@@ -18,6 +18,9 @@
 bool viommu_platform_add(VirtIOIOMMU *s, Error **errp);
 void viommu_platform_remove(VirtIOIOMMU *s);
 
+/* True if the machine has an IOMMU by now. */
+bool viommu_platform_has_iommu(void);
+
 /*
  * The MSI doorbell that DMA reaches untranslated on this machine; false if the
  * machine has none.

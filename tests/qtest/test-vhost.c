@@ -82,6 +82,7 @@ typedef struct Region {
 } Region;
 
 typedef struct Backend {
+    uint64_t features;
     int sock;
     int request_fd;
     GThread *thread;
@@ -204,7 +205,7 @@ static void *serve(void *opaque)
         }
         switch (header.request) {
         case VU_GET_FEATURES:
-            number = F_VERSION_1 | F_ACCESS_PLATFORM | VU_F_PROTOCOL_FEATURES;
+            number = b->features;
             break;
         case VU_GET_PROTOCOL_FEATURES:
             number = VU_PROTOCOL_F_MQ | VU_PROTOCOL_F_REPLY_ACK | VU_PROTOCOL_F_BACKEND_REQ;
@@ -242,11 +243,12 @@ static void *serve(void *opaque)
 }
 
 /* Waits for one QEMU at the abstract address `name`. */
-static Backend *backend_new(const char *name)
+static Backend *backend_with(const char *name, uint64_t features)
 {
     Backend *b = g_new0(Backend, 1);
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
+    b->features = features | F_VERSION_1 | VU_F_PROTOCOL_FEATURES;
     g_assert_cmpuint(strlen(name) + 1, <, sizeof(addr.sun_path));
     memcpy(addr.sun_path + 1, name, strlen(name));
     b->sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -260,6 +262,11 @@ static Backend *backend_new(const char *name)
     g_mutex_init(&b->lock);
     b->thread = g_thread_new("backend", serve, b);
     return b;
+}
+
+static Backend *backend_new(const char *name)
+{
+    return backend_with(name, F_ACCESS_PLATFORM);
 }
 
 static void backend_free(Backend *b)
@@ -745,6 +752,76 @@ static void cached_by_the_function(void)
 }
 
 /* ------------------------------------------------------------------ */
+/* On a virtio-mmio transport                                          */
+
+#define TRANSPORT(n) (0xfeb00000ull + 0x200 * (n))
+#define ON_TRANSPORT 0xffff0002u
+#define ID_FS 26u
+#define MMIO_ARGS                                                                                  \
+    "-object memory-backend-memfd,id=mem,size=128M,share=on -machine memory-backend=mem "          \
+    "-chardev socket,id=vu,path=%s,abstract=on "
+#define MMIO_FS                                                                                    \
+    "-device vhost-user-fs-device,bus=virtio-mmio-bus.2,chardev=vu,tag=x,iommu_platform=on "
+#define MMIO_IOMMU "-device virtio-iommu-mmio,bus=virtio-mmio-bus.1 "
+
+static void mmio_endpoint_is_served(void)
+{
+    static const char *const orders[] = {MMIO_IOMMU MMIO_FS, MMIO_FS MMIO_IOMMU};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(orders); i++) {
+        g_autofree char *name = g_strdup_printf("viommu-test-%d-%u", getpid(), i);
+        Bench *t = g_new0(Bench, 1);
+
+        t->backend = backend_new(name);
+        t->vt = vt_machine_microvm(MMIO_ARGS "%s", name, orders[i]);
+        virtio_mmio_probe(t->vt, &t->vt->iommu, TRANSPORT(1), ID_IOMMU);
+        vt_bring_up(t->vt, F_USUAL, true);
+        virtio_mmio_probe(t->vt, &t->dev, TRANSPORT(2), ID_FS);
+        assert_status(vt_attach(t->vt, 1, ON_TRANSPORT, 0), VS_OK);
+        assert_status(vt_map(t->vt, 1, QUEUE_BASE, ARENA_BASE - 1, QUEUE_BASE, MAP_RW), VS_OK);
+        assert_status(vt_map(t->vt, 1, IOVA, IOVA + 3 * PAGE - 1, page(1), MAP_RW), VS_OK);
+        bench_start(t);
+        assert_given(t, IOVA + PAGE, IOVA, IOVA + 3 * PAGE - 1, page(1));
+        assert_refused_to_backend(t, page(1), IOTLB_READ);
+        start_looking(t);
+        assert_status(vt_unmap(t->vt, 1, IOVA, IOVA + 3 * PAGE - 1), VS_OK);
+        assert_dropped(t, IOVA, IOVA + 3 * PAGE - 1);
+        assert_refused_to_backend(t, IOVA + PAGE, IOTLB_READ);
+        bench_free(t);
+    }
+}
+
+/* Such a back end is nobody's business as long as there is no IOMMU. */
+static void backend_that_knows_no_iommu(void)
+{
+    g_autofree char *name = g_strdup_printf("viommu-test-%d", getpid());
+    Bench *t = g_new0(Bench, 1);
+
+    t->backend = backend_with(name, 0);
+    t->vt = vt_machine_microvm(MMIO_ARGS MMIO_FS, name);
+    virtio_mmio_probe(t->vt, &t->dev, TRANSPORT(2), ID_FS);
+    bench_start(t);
+    g_assert_cmphex(virtio_status(&t->dev) & STATUS_DRIVER_OK, !=, 0);
+    bench_free(t);
+}
+
+static void backend_that_knows_no_iommu_behind_one(void)
+{
+    static const char *const orders[] = {MMIO_IOMMU MMIO_FS, MMIO_FS MMIO_IOMMU};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(orders); i++) {
+        g_autofree char *name = g_strdup_printf("viommu-test-%d-%u", getpid(), i);
+        Backend *b = backend_with(name, 0);
+
+        assert_refused("not supported by the device",
+                       "-machine microvm,acpi=off -global virtio-mmio.force-legacy=off " MMIO_ARGS
+                       "%s",
+                       name, orders[i]);
+        backend_free(b);
+    }
+}
+
+/* ------------------------------------------------------------------ */
 /* Everything at once                                                  */
 
 #define SLOTS 12u
@@ -872,6 +949,9 @@ static void nothing_outlives_its_mapping(void)
 }
 
 static const Case cases[] = {
+    {"MOD-9/mmio-endpoint-is-served", mmio_endpoint_is_served},
+    {"MOD-9/back-end-that-knows-no-iommu", backend_that_knows_no_iommu},
+    {"MOD-9/back-end-that-knows-no-iommu-behind-one", backend_that_knows_no_iommu_behind_one},
     {"MAP-6/misses-are-answered", misses_are_answered},
     {"MAP-6/answers-are-not-too-small", answers_are_not_too_small},
     {"MAP-6/writes-to-read-only-memory", writes_to_read_only_memory},
