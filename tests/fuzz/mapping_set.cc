@@ -12,7 +12,9 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -23,7 +25,7 @@ using namespace viommu::fuzz;
 using viommu::Mapping;
 using viommu::MappingSet;
 
-constexpr size_t kStepsMax = 1000;
+constexpr size_t kStepsMax = 150;
 
 bool same(const Mapping &left, const Mapping &right)
 {
@@ -36,63 +38,76 @@ bool same(const std::optional<Mapping> &left, const std::optional<Mapping> &righ
     return left.has_value() == right.has_value() && (!left || same(*left, *right));
 }
 
+// By the last address: the first entry at or above an address is the only one
+// that can contain it.
 class NaiveSet
 {
 public:
+    using Map = std::map<uint64_t, Mapping>;
+
     std::optional<Mapping> find(uint64_t iova) const
     {
-        return first_of([&](const Mapping &m) { return m.iova <= iova && iova <= m.last; });
+        const auto at = map.lower_bound(iova);
+        return at != map.end() && at->second.iova <= iova ? std::optional(at->second)
+                                                          : std::nullopt;
     }
 
     std::optional<Mapping> next(uint64_t iova) const
     {
-        std::optional<Mapping> best;
-        for (const Mapping &mapping : list) {
-            if (mapping.iova >= iova && (!best || mapping.iova < best->iova)) {
-                best = mapping;
-            }
+        auto at = map.lower_bound(iova);
+        if (at != map.end() && at->second.iova < iova) {
+            ++at;
         }
-        return best;
+        return at == map.end() ? std::nullopt : std::optional(at->second);
     }
 
     bool overlaps(uint64_t first, uint64_t last) const
     {
-        return first_of([&](const Mapping &m) { return m.iova <= last && m.last >= first; })
-            .has_value();
+        const auto at = map.lower_bound(first);
+        return at != map.end() && at->second.iova <= last;
     }
 
     bool splits(uint64_t first, uint64_t last) const
     {
-        return first_of([&](const Mapping &m) {
-                   const bool touches = m.iova <= last && m.last >= first;
-                   return touches && (m.iova < first || m.last > last);
-               })
-            .has_value();
+        for (auto at = map.lower_bound(first); at != map.end() && at->second.iova <= last; ++at) {
+            if (at->second.iova < first || at->second.last > last) {
+                return true;
+            }
+        }
+        return false;
     }
+
+    void insert(const Mapping &mapping) { map.emplace(mapping.last, mapping); }
 
     std::vector<Mapping> take(uint64_t first, uint64_t last, size_t most)
     {
         std::vector<Mapping> taken;
-        for (auto at = next(0); at && taken.size() < most;
-             at = at->last == UINT64_MAX ? std::nullopt : next(at->last + 1)) {
-            if (at->iova >= first && at->last <= last) {
-                taken.push_back(*at);
-            }
+        auto at = map.lower_bound(first);
+        while (at != map.end() && at->second.last <= last && taken.size() < most) {
+            taken.push_back(at->second);
+            at = map.erase(at);
         }
-        std::erase_if(list, [&](const Mapping &mapping) {
-            return std::ranges::any_of(taken, [&](const Mapping &t) { return same(t, mapping); });
-        });
         return taken;
     }
 
-    std::vector<Mapping> list;
+    Map map;
+};
+
+// Frees late, as if readers of old were still looking.
+class Cemetery final : public viommu::Graveyard
+{
+public:
+    ~Cemetery()
+    {
+        for (ViommuDeferred *remains : buried_) {
+            remains->reclaim(remains);
+        }
+    }
+
+    void bury(ViommuDeferred &remains) noexcept override { buried_.push_back(&remains); }
 
 private:
-    template <typename Test> std::optional<Mapping> first_of(Test test) const
-    {
-        const auto found = std::ranges::find_if(list, test);
-        return found == list.end() ? std::nullopt : std::optional(*found);
-    }
+    std::vector<ViommuDeferred *> buried_;
 };
 
 // Many addresses close together, some anywhere, some at the ends.
@@ -102,8 +117,11 @@ uint64_t address(Input &input)
     if (byte < 200) {
         return byte;
     }
-    if (byte < 240) {
+    if (byte < 220) {
         return UINT64_MAX - (byte - 200u);
+    }
+    if (byte < 245) {
+        return input.number<uint16_t>();
     }
     return input.number<uint64_t>();
 }
@@ -115,21 +133,100 @@ std::pair<uint64_t, uint64_t> range(Input &input)
     return {std::min(one, other), std::max(one, other)};
 }
 
-void walk(const MappingSet &set, const NaiveSet &naive)
+class Both
 {
-    FUZZ_CHECK_EQ(set.size(), naive.list.size());
-    FUZZ_CHECK_EQ(set.empty(), naive.list.empty());
-    auto expected = naive.next(0);
-    auto found = set.next(0);
-    for (size_t i = 0; i <= naive.list.size(); i++) {
-        FUZZ_CHECK(same(found, expected));
-        if (!found) {
-            return;
+public:
+    explicit Both(Cemetery *cemetery) : set_(cemetery) {}
+
+    void insert(const Mapping &mapping)
+    {
+        const bool overlaps = naive_.overlaps(mapping.iova, mapping.last);
+        FUZZ_CHECK_EQ(set_.overlaps(mapping.iova, mapping.last), overlaps);
+        if (!overlaps && naive_.map.size() < kMappingsMax) {
+            set_.insert(mapping);
+            naive_.insert(mapping);
         }
-        expected = found->last == UINT64_MAX ? std::nullopt : naive.next(found->last + 1);
-        found = set.after(*found);
     }
-    FUZZ_CHECK(!found);
+
+    void look(uint64_t at) const
+    {
+        FUZZ_CHECK(same(set_.find(at), naive_.find(at)));
+        FUZZ_CHECK(same(set_.next(at), naive_.next(at)));
+    }
+
+    void splits(uint64_t first, uint64_t last) const
+    {
+        FUZZ_CHECK_EQ(set_.splits(first, last), naive_.splits(first, last));
+    }
+
+    // In portions; with `all` until nothing is left.
+    void take(uint64_t first, uint64_t last, size_t portion, bool all)
+    {
+        if (naive_.splits(first, last)) {
+            return; // nobody takes a part
+        }
+        std::array<Mapping, 64> removed;
+        size_t count = 0;
+        do {
+            count = set_.take(first, last, std::span(removed).first(portion));
+            const std::vector<Mapping> expected = naive_.take(first, last, portion);
+            FUZZ_CHECK_EQ(count, expected.size());
+            for (size_t i = 0; i < count; i++) {
+                FUZZ_CHECK(same(removed[i], expected[i]));
+            }
+        } while (all && count == portion);
+    }
+
+    void walk() const
+    {
+        FUZZ_CHECK_EQ(set_.size(), naive_.map.size());
+        FUZZ_CHECK_EQ(set_.empty(), naive_.map.empty());
+        auto found = set_.next(0);
+        for (const auto &[last, mapping] : naive_.map) {
+            FUZZ_CHECK(same(found, mapping));
+            look(mapping.iova);
+            look(last);
+            found = set_.after(mapping);
+        }
+        FUZZ_CHECK(!found);
+    }
+
+    void move()
+    {
+        const MappingSet moved = std::move(set_);
+        FUZZ_CHECK_EQ(moved.size(), naive_.map.size());
+        for (const auto &[last, mapping] : naive_.map) {
+            FUZZ_CHECK(same(moved.find(last), mapping));
+        }
+    }
+
+private:
+    static constexpr size_t kMappingsMax = 2500; // three levels of nodes
+
+    MappingSet set_;
+    NaiveSet naive_;
+};
+
+// Hundreds of neighbours, upwards, downwards, or every other one first.
+void insert_run(Input &input, Both &both)
+{
+    const uint8_t how = input.byte();
+    const uint64_t count = 1 + 2u * input.byte();
+    const uint64_t stride = 1 + how / 8u % 16u;
+    const uint64_t start = address(input);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t step = i;
+        if ((how & 3) == 1) {
+            step = count - 1 - i;
+        } else if ((how & 3) == 2) {
+            step = i < count / 2 ? 2 * i : 2 * (i - count / 2) + 1;
+        }
+        const uint64_t first = start + step * stride;
+        const uint64_t last = first + ((how & 4) != 0 ? stride - 1 : 0);
+        if (first >= start && last >= first) {
+            both.insert({first, last, step << 12, how % 8u});
+        }
+    }
 }
 
 void check_block(Input &input)
@@ -171,46 +268,27 @@ void check_regions(Input &input)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     Input input(data, size);
-    MappingSet set;
-    NaiveSet naive;
+    Cemetery cemetery;
+    Both both(input.flag() ? &cemetery : nullptr);
     for (size_t i = 0; i < kStepsMax && !input.empty(); i++) {
-        switch (const uint8_t step = input.byte(); step % 12) {
+        switch (const uint8_t step = input.byte(); step % 16) {
         default: {
             const auto [first, last] = range(input);
-            const bool overlaps = naive.overlaps(first, last);
-            FUZZ_CHECK_EQ(set.overlaps(first, last), overlaps);
-            if (!overlaps) {
-                const Mapping mapping{first, last, uint64_t{step} << 12, step};
-                set.insert(mapping);
-                naive.list.push_back(mapping);
-            }
+            both.insert({first, last, uint64_t{step} << 12, step % 8u});
             break;
         }
         case 6:
-        case 7: {
-            const uint64_t at = address(input);
-            FUZZ_CHECK(same(set.find(at), naive.find(at)));
-            FUZZ_CHECK(same(set.next(at), naive.next(at)));
+        case 7:
+            both.look(address(input));
             break;
-        }
         case 8: {
             const auto [first, last] = range(input);
-            FUZZ_CHECK_EQ(set.splits(first, last), naive.splits(first, last));
+            both.splits(first, last);
             break;
         }
         case 9: {
             const auto [first, last] = range(input);
-            if (naive.splits(first, last)) {
-                break; // nobody takes a part
-            }
-            std::array<Mapping, 4> removed;
-            const std::span<Mapping> room = std::span(removed).first(1 + step / 12 % 4);
-            const size_t count = set.take(first, last, room);
-            const std::vector<Mapping> expected = naive.take(first, last, room.size());
-            FUZZ_CHECK_EQ(count, expected.size());
-            for (size_t k = 0; k < count; k++) {
-                FUZZ_CHECK(same(removed[k], expected[k]));
-            }
+            both.take(first, last, 1 + step / 16 % 4, false);
             break;
         }
         case 10:
@@ -219,10 +297,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         case 11:
             check_regions(input);
             break;
+        case 12:
+        case 13:
+            insert_run(input, both);
+            break;
+        case 14: {
+            const auto [first, last] = range(input);
+            both.take(first, last, 64, true);
+            break;
+        }
+        case 15:
+            for (uint64_t at = address(input), i = 0; i < 64; i++) {
+                both.look(at + i);
+            }
+            break;
         }
     }
-    walk(set, naive);
-    MappingSet moved = std::move(set);
-    walk(moved, naive);
+    both.walk();
+    both.move();
     return 0;
 }

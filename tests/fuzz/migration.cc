@@ -8,6 +8,7 @@
 #include "requests.h"
 #include "world.h"
 
+#include <algorithm>
 #include <array>
 
 using namespace viommu::fuzz;
@@ -24,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     constexpr std::array<uint32_t, 3> ids{1, 0x30, 0xffff0005};
     const size_t count = world.endpoint_count();
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < std::min(count, ids.size()); i++) {
         world.set_id(ids[i], ModelIdentity{i, i});
         world.listen(i, World::Listening::Switches);
     }

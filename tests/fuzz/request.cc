@@ -6,6 +6,9 @@
 //   { length of the readable part (1), of the writable part (2), bytes } ...
 #include "world.h"
 
+#include <algorithm>
+#include <array>
+
 using namespace viommu::fuzz;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -19,8 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     world.add_endpoint({{0x5000, 0x5fff, VIOMMU_RESV_RESERVED}});
     world.add_endpoint({});
     const size_t count = world.endpoint_count();
-    constexpr uint32_t ids[] = {0x30, 0x38, 0xffff0005};
-    for (size_t i = 0; i < count; i++) {
+    constexpr std::array<uint32_t, 3> ids{0x30, 0x38, 0xffff0005};
+    for (size_t i = 0; i < std::min(count, ids.size()); i++) {
         world.set_id(ids[i], ModelIdentity{i, i});
         world.listen(i, World::Listening::Mirrors);
     }

@@ -52,8 +52,9 @@ def requests():
         for session in sessions:
             data = settings + bytes([0, 0])
             for request in session:
-                writable = 516 if request[0] == 5 else 4
-                data += bytes([len(request)]) + struct.pack("<H", writable) + request
+                # PROBE: the whole area, and one byte too few.
+                for writable in (516, 515) if request[0] == 5 else (4,):
+                    data += bytes([len(request)]) + struct.pack("<H", writable) + request
             yield data
 
 
@@ -78,6 +79,7 @@ def streams():
         [domain(1, [one], [1, 0x31], 0), domain(2, [two], [0x30, 0xffff0005], 0)],
         [domain(1, [one], [1], 0), domain(2, [], [0x31], 0)],
         [domain(3, [two], [0x99], 0)],
+        [domain(1, [one], [0x30, 0x30], 0)],
     ]
     for settings in (SETTINGS, MSI_REGION, bytes([0x40]) + SETTINGS[1:]):
         for regions in (bytes([0, 0, 0]), bytes([1, 1, 1, 4, 0])):
@@ -94,7 +96,39 @@ def anything(sizes):
         yield chance.randbytes(chance.choice(sizes))
 
 
+def step(number, *details):
+    return bytes([number, *details])
+
+
+def attach_step(domain_index, id_index, flags=0):
+    return step(0, domain_index, id_index, flags)
+
+
+def map_step(domain_index, granule, granules):
+    # At `granule`, for reading and writing, to the same address.
+    return step(13, granule * 8, granules - 1, domain_index, granule * 8, 3)
+
+
+def unmap_step(domain_index, granule, granules):
+    return step(26, granule * 8, granules - 1, domain_index)
+
+
+def watched_sessions():
+    """Two endpoints, the first with `listening`, in a domain that is changed under them."""
+    for listening in range(4):
+        steps = [
+            step(59, 0, listening), attach_step(0, 0), map_step(0, 1, 1), map_step(0, 2, 2),
+            step(35, 0, 8, 1), step(35, 0, 16, 2), unmap_step(0, 0, 8), map_step(0, 5, 4),
+            attach_step(0, 1), step(35, 0, 40, 3), attach_step(1, 0), step(35, 0, 40, 1),
+            step(61, 1), step(62, 0), step(63), step(50, 1), step(54, 0), step(60), step(55, 0),
+        ]
+        for settings in (SETTINGS, BOOT_BYPASS, MSI_REGION):
+            # The second endpoint has a region of its own, of granules 5 to 8.
+            yield settings + bytes([0, 1, 4]) + b"".join(steps)
+
+
 def sessions():
+    yield from watched_sessions()
     chance = random.Random(1)
     for settings in (SETTINGS, BOOT_BYPASS, MSI_REGION):
         for _ in range(150):

@@ -42,26 +42,32 @@ public:
     }
 
 private:
+    // No call has two arguments from the input: compilers take them in different
+    // orders, and an input shall mean the same to all of them.
     void step()
     {
         const uint8_t choice = input_.byte() % 64;
-        if (choice < 10) {
-            send(attach_bytes(domain(), id(), flags()));
-        } else if (choice < 13) {
-            send(detach_bytes(domain(), id()));
-        } else if (choice < 26) {
-            const auto [first, last] = range();
-            send(map_bytes(domain(), first, last, address(), flags()));
+        if (choice < 13) {
+            const uint32_t number = domain();
+            const uint32_t whose = id();
+            send(choice < 10 ? attach_bytes(number, whose, flags()) : detach_bytes(number, whose));
         } else if (choice < 32) {
             const auto [first, last] = range();
-            send(unmap_bytes(domain(), first, last));
+            const uint32_t number = domain();
+            if (choice < 26) {
+                const uint64_t phys = address();
+                send(map_bytes(number, first, last, phys, flags()));
+            } else {
+                send(unmap_bytes(number, first, last));
+            }
         } else if (choice < 33) {
             send(probe_bytes(id()), world_.model().config.probe_size + 4);
         } else if (choice < 35) {
             malformed();
         } else if (choice < 43) {
             if (const auto endpoint = any_endpoint()) {
-                world_.translate(*endpoint, address(), input_.byte() % 4);
+                const uint64_t iova = address();
+                world_.translate(*endpoint, iova, input_.byte() % 4);
             }
         } else if (choice < 44) {
             world_.sweep();
@@ -189,22 +195,27 @@ private:
     // A request that is cut, scribbled on, or short of room for the answer.
     void malformed()
     {
+        const size_t kind = input_.below(6);
+        const uint32_t number = domain();
+        const uint32_t whose = id();
+        const uint64_t first = address();
+        const uint64_t last = address();
         std::vector<uint8_t> bytes;
-        switch (input_.below(6)) {
+        switch (kind) {
         case 0:
-            bytes = attach_bytes(domain(), id(), flags());
+            bytes = attach_bytes(number, whose, flags());
             break;
         case 1:
-            bytes = detach_bytes(domain(), id());
+            bytes = detach_bytes(number, whose);
             break;
         case 2:
-            bytes = map_bytes(domain(), address(), address(), address(), input_.byte());
+            bytes = map_bytes(number, first, last, first, flags());
             break;
         case 3:
-            bytes = unmap_bytes(domain(), address(), address());
+            bytes = unmap_bytes(number, first, last);
             break;
         case 4:
-            bytes = probe_bytes(id());
+            bytes = probe_bytes(whose);
             break;
         default:
             bytes = input_.bytes(input_.byte());
@@ -247,7 +258,7 @@ private:
                                              0xfee00000,
                                              config.input_start & ~(granule_ - 1),
                                              (config.input_last & ~(granule_ - 1)) - 7 * granule_,
-                                             uint64_t{0} - 8 * granule_,
+                                             UINT64_MAX - 8 * granule_ + 1,
                                              uint64_t{1} << 40};
         uint64_t at = places[byte % 8] + (byte / 8u % 16u) * granule_;
         if (byte >= 128) {

@@ -21,6 +21,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace
@@ -33,8 +34,8 @@ constexpr size_t kErrorSize = 400;
 constexpr const char *kPciHost = "/pcie";
 constexpr std::array<uint16_t, 4> kSegments{0, 1, 2, VIOMMU_SEGMENT_MMIO};
 constexpr std::array<uint64_t, 4> kBases{0x0a000000, 0x0a000200, 0x10000000000, 0};
-constexpr std::array<const char *, 8> kBusNames{"pcie.0", "pxb1", "pxb2", "pxb3",
-                                                "pxb4",   "pxb5", "",     nullptr};
+constexpr std::array<const char *, 8> kBusNames{
+    "pcie.0", "pxb1", "pxb2", "pxb3", "pxb4", VIOMMU_PLATFORM_BUS, "", nullptr};
 constexpr std::array<const char *, 4> kNames{"iommu0", "iommu1", "", nullptr};
 
 // Errors are one sentence, cut where the room ends, and nothing beyond.
@@ -110,18 +111,19 @@ private:
     ViommuIommuDesc iommu(Input &input)
     {
         const uint8_t flags = input.byte();
-        std::vector<const char *> &names = claims.emplace_back();
+        std::vector<const char *> names;
         for (size_t count = flags % 4; count > 0; count--) {
             names.push_back(input.one_of(kBusNames));
         }
+        claims.push_back(std::move(names));
         const bool mmio = (flags & 4) != 0;
         return {kNames[(flags >> 3) % 4],
                 mmio ? VIOMMU_IOMMU_MMIO : VIOMMU_IOMMU_PCI,
                 kSegments[flags >> 6],
                 input.number<uint16_t>(),
                 mmio ? input.one_of(kBases) : 0,
-                names.data(),
-                names.size()};
+                claims.back().data(),
+                claims.back().size()};
     }
 };
 
@@ -148,10 +150,8 @@ public:
     uint32_t owner(const ViommuRootBusDesc &bus) const
     {
         for (uint32_t i = 0; i < machine_.iommus.size(); i++) {
-            for (const char *claim : machine_.claims[i]) {
-                if (std::string_view(claim) == bus.name) {
-                    return i;
-                }
+            if (claims(i, bus.name) && bus.name != kPlatform) {
+                return i;
             }
         }
         return bus.bypass ? VIOMMU_NO_IOMMU : taker();
@@ -159,7 +159,15 @@ public:
 
     uint32_t owner(const ViommuMmioEndpointDesc &endpoint) const
     {
-        return endpoint.iommu == VIOMMU_NO_IOMMU ? taker() : endpoint.iommu;
+        if (endpoint.iommu != VIOMMU_NO_IOMMU) {
+            return endpoint.iommu;
+        }
+        for (uint32_t i = 0; i < machine_.iommus.size(); i++) {
+            if (claims(i, kPlatform)) {
+                return i;
+            }
+        }
+        return taker();
     }
 
     Owners owners() const
@@ -190,6 +198,14 @@ public:
     }
 
 private:
+    static constexpr std::string_view kPlatform = VIOMMU_PLATFORM_BUS;
+
+    bool claims(uint32_t iommu, std::string_view bus) const
+    {
+        return std::ranges::any_of(machine_.claims[iommu],
+                                   [bus](const char *claim) { return claim == bus; });
+    }
+
     bool iommus_allowed() const
     {
         std::set<std::pair<unsigned, uint64_t>> places;
@@ -207,7 +223,10 @@ private:
                 return false;
             }
             for (const char *claim : machine_.claims[i]) {
-                if (!claim || !claimed.insert(claim).second ||
+                if (!claim || !claimed.insert(claim).second) {
+                    return false;
+                }
+                if (claim != kPlatform &&
                     std::ranges::none_of(machine_.buses, [claim](const ViommuRootBusDesc &bus) {
                         return bus.name && !bus.bypass && std::string_view(bus.name) == claim;
                     })) {
@@ -452,7 +471,7 @@ private:
 };
 
 // The tree has one PCI host, of segment 0, whose children are named by device
-// and function alone.
+// and function alone; an IOMMU is among them even if it manages nothing.
 bool tree_can_say(const MachineBytes &machine, const Owners &expected)
 {
     std::set<uint32_t> described;
@@ -465,6 +484,11 @@ bool tree_can_say(const MachineBytes &machine, const Owners &expected)
         described.insert(owner.iommu);
     }
     described.erase(VIOMMU_NO_IOMMU);
+    for (uint32_t i = 0; i < machine.iommus.size(); i++) {
+        if (machine.iommus[i].kind == VIOMMU_IOMMU_PCI && machine.iommus[i].segment == 0) {
+            described.insert(i);
+        }
+    }
     std::set<unsigned> names;
     for (const uint32_t i : described) {
         const ViommuIommuDesc &iommu = machine.iommus[i];
