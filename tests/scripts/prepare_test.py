@@ -234,6 +234,18 @@ class PrepareTest(unittest.TestCase):
         self.assertIn("All 1 patches fit QEMU 10.0.4", said)
         self.assertEqual((tree / "hw/lamp.c").read_text(), "first\nsecond\nthird\n")
 
+    def test_an_own_tree_without_firmware_is_told_where_debian_has_it(self):
+        self.host.set_patches({"0001-lamp.patch": PATCH})
+        tree = self.own_tree()
+        said = self.call("--source", str(tree))[1]
+        self.assertIn("--firmwarepath=/usr/share/seabios:", said)
+        self.assertIn("ln -s /usr qemu-bundle/usr", said)
+        (tree / "pc-bios").mkdir()
+        (tree / "pc-bios/bios-256k.bin").touch()
+        said = self.call("--source", str(tree))[1]
+        self.assertNotIn("firmware", said)
+        self.assertNotIn("qemu-bundle", said)
+
     def test_a_patch_that_builds_on_an_earlier_one_fits(self):
         second = PATCH.replace("-second", "-changed").replace("+changed", "+changed again")
         self.host.set_patches({"0001-lamp.patch": PATCH, "0002-again.patch": second})
