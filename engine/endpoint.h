@@ -43,14 +43,23 @@ public:
     std::vector<Endpoint *> endpoints VIOMMU_GUARDED_BY(big_lock);
 
 private:
-    static void free_deferred(ViommuDeferred *remains) { delete static_cast<Domain *>(remains); }
+    static bool free_deferred(ViommuDeferred *remains)
+    {
+        delete static_cast<Domain *>(remains);
+        return false;
+    }
 };
 
-// A domain that readers may have in hand goes to the graveyard, not away.
+// A domain that readers may have in hand goes to the graveyard, not away.  So do
+// its mappings, on their own, as they may be many.
 struct BuryDomain {
     Graveyard *graveyard;
 
-    void operator()(Domain *domain) const { graveyard->bury(*domain); }
+    void operator()(Domain *domain) const
+    {
+        domain->mappings.clear();
+        graveyard->bury(*domain);
+    }
 };
 using DomainPtr = std::unique_ptr<Domain, BuryDomain>;
 

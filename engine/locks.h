@@ -7,8 +7,9 @@
 //               translate().  All callbacks are made with it and nothing else.
 //   fault lock  one per engine; the queue of pending faults.  A leaf: no other
 //               lock is taken under it.
+//   pool lock   one per process; free nodes (node_pool.h).  A leaf.
 //
-// translate() takes neither before it refuses an access.  Who routes through
+// translate() takes none of them before it refuses an access.  Who routes through
 // what, meaning the domain of every endpoint and the bypass bit, carries one
 // version per engine: it is odd during a change, and a reader that finds another
 // one after its look-up than before looks again.  An endpoint and its domain

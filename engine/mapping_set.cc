@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "mapping_set.h"
 
-#include <algorithm>
-#include <cassert>
+#include "node_pool.h"
+#include "nodes.h"
+
 #include <memory>
 #include <utility>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace viommu
 {
@@ -16,9 +13,10 @@ namespace viommu
 namespace
 {
 
-// 12 and 16 cache lines.
-constexpr size_t kLeafSlots = 29;
-constexpr size_t kChildren = 62;
+constexpr size_t kSlots = MappingSet::Leaf::kSlots;
+constexpr size_t kChildren = MappingSet::Inner::kChildren;
+
+static_assert(sizeof(MappingSet::Leaf) <= kNodeSize && sizeof(MappingSet::Inner) <= kNodeSize);
 
 // Every level but the top has at least two children a node on average; 2^64
 // mappings do not exist.
@@ -26,195 +24,75 @@ constexpr size_t kMaxDepth = 20;
 
 // Below a quarter a node looks for a neighbour to merge with, unless the two
 // would nearly fill one.
-constexpr size_t kLeafFew = kLeafSlots / 4;
-constexpr size_t kLeafMerged = kLeafSlots * 3 / 4;
+constexpr size_t kFewSlots = kSlots / 4;
+constexpr size_t kMergedSlots = kSlots * 3 / 4;
 constexpr size_t kFewChildren = kChildren / 4;
 constexpr size_t kMergedChildren = kChildren * 3 / 4;
 
-// Readers compare versions after reading: on the data the acquire keeps the
-// comparison behind it.
-template <typename T> T peek(const std::atomic<T> &field)
+struct Release {
+    void operator()(MappingSet::Node *node) const { NodePool::instance().release(node); }
+};
+template <typename N> using Fresh = std::unique_ptr<N, Release>;
+
+template <typename N, typename... Args> Fresh<N> make_node(Args... args)
 {
-    return field.load(std::memory_order_acquire);
+    return Fresh<N>(new (NodePool::instance().allocate()) N(args...));
 }
 
-// The release keeps the data behind the odd version that announces it.
-template <typename T> void poke(std::atomic<T> &field, T value)
+bool reclaim_trees(ViommuDeferred *remains)
 {
-    field.store(value, std::memory_order_release);
+    return NodePool::instance().step(static_cast<MappingSet::Node *>(remains));
 }
 
-// For the writer, who alone changes anything.
-template <typename T> T own(const std::atomic<T> &field)
+// The lines in which a search begins are wanted together.
+void fetch_ahead(const void *node)
 {
-    return field.load(std::memory_order_relaxed);
+    const auto *const bytes = static_cast<const std::byte *>(node);
+    for (size_t line = 0; line < kNodeSize / 2; line += 64) {
+        __builtin_prefetch(bytes + line);
+    }
 }
 
-void relax()
+// Mappings in the tree.
+size_t mappings_below(const MappingSet::Node *node)
 {
-#if defined(__x86_64__)
-    _mm_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
-
-// How many of keys[0, count) are at most `key`; the keys ascend.
-template <size_t N>
-size_t count_up_to(const std::array<std::atomic<uint64_t>, N> &keys, size_t count, uint64_t key)
-{
-    size_t low = 0;
-    while (count > 0) {
-        const size_t half = count / 2;
-        if (peek(keys[low + half]) <= key) {
-            low += half + 1;
-            count -= half + 1;
-        } else {
-            count = half;
+    if (node->level == 0) {
+        return static_cast<const MappingSet::Leaf *>(node)->mappings();
+    }
+    const auto &inner = *static_cast<const MappingSet::Inner *>(node);
+    const size_t count = own(inner.count);
+    if (node->level == 1) {
+        for (size_t i = 0; i < count; i++) {
+            __builtin_prefetch(own(inner.children[i]));
         }
     }
-    return low;
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        sum += mappings_below(own(inner.children[i]));
+    }
+    return sum;
 }
 
 } // namespace
-
-struct MappingSet::Node : ViommuDeferred {
-    static constexpr uint32_t kChanging = 1;
-    static constexpr uint32_t kGone = 2;
-    static constexpr uint32_t kStep = 4;
-
-    explicit Node(bool leaf) : ViommuDeferred{}, is_leaf(leaf) {}
-
-    // The version to compare later, or nothing if the node has left the tree.
-    std::optional<uint32_t> note() const
-    {
-        uint32_t seen = peek(version);
-        while ((seen & kChanging) != 0) {
-            relax();
-            seen = peek(version);
-        }
-        return (seen & kGone) != 0 ? std::nullopt : std::optional(seen);
-    }
-
-    bool unchanged(uint32_t noted) const
-    {
-        return version.load(std::memory_order_relaxed) == noted;
-    }
-
-    std::atomic<uint32_t> version{0};
-    const bool is_leaf;
-    std::atomic<uint16_t> count{0}; // entries, or children
-};
-
-struct alignas(64) MappingSet::Leaf final : Node {
-    Leaf() : Node(true) {}
-
-    Mapping get(size_t i) const
-    {
-        return Mapping{peek(start[i]), peek(last[i]), peek(phys[i]), peek(flags[i])};
-    }
-    void set(size_t i, const Mapping &mapping)
-    {
-        poke(start[i], mapping.iova);
-        poke(last[i], mapping.last);
-        poke(phys[i], mapping.phys);
-        poke(flags[i], static_cast<uint8_t>(mapping.flags));
-    }
-    // Entries [from, count) to `to` on, here or in another leaf.
-    void move(size_t from, Leaf &target, size_t to)
-    {
-        const size_t n = own(count) - from;
-        if (&target == this && to > from) {
-            for (size_t i = n; i-- > 0;) {
-                target.set(to + i, get(from + i));
-            }
-        } else {
-            for (size_t i = 0; i < n; i++) {
-                target.set(to + i, get(from + i));
-            }
-        }
-    }
-    // Position of the first entry that starts at or above `iova`.
-    size_t lower(uint64_t iova) const
-    {
-        return iova == 0 ? 0 : count_up_to(start, own(count), iova - 1);
-    }
-
-    std::array<std::atomic<uint64_t>, kLeafSlots> start{};
-    std::array<std::atomic<uint64_t>, kLeafSlots> last{};
-    std::array<std::atomic<uint64_t>, kLeafSlots> phys{};
-    std::array<std::atomic<uint8_t>, kLeafSlots> flags{};
-};
-
-// Child i holds the mappings that start in [key[i - 1], key[i]).
-struct alignas(64) MappingSet::Inner final : Node {
-    Inner() : Node(false) {}
-
-    // A child that is not the first, and the key before it.
-    void insert(size_t at, uint64_t before, Node *child)
-    {
-        const size_t n = own(count);
-        for (size_t i = n; i > at; i--) {
-            poke(children[i], own(children[i - 1]));
-            poke(keys[i - 1], own(keys[i - 2]));
-        }
-        poke(children[at], child);
-        poke(keys[at - 1], before);
-        poke(count, static_cast<uint16_t>(n + 1));
-    }
-    void erase(size_t at)
-    {
-        const size_t n = own(count);
-        for (size_t i = at; i + 1 < n; i++) {
-            poke(children[i], own(children[i + 1]));
-        }
-        for (size_t i = at == 0 ? 0 : at - 1; i + 2 < n; i++) {
-            poke(keys[i], own(keys[i + 1]));
-        }
-        poke(count, static_cast<uint16_t>(n - 1));
-    }
-    // Children [from, count) become the content of the empty `target`; returns
-    // the key that was before them.
-    uint64_t move_tail(size_t from, Inner &target)
-    {
-        const size_t n = own(count);
-        for (size_t i = from; i < n; i++) {
-            poke(target.children[i - from], own(children[i]));
-            if (i > from) {
-                poke(target.keys[i - from - 1], own(keys[i - 1]));
-            }
-        }
-        poke(target.count, static_cast<uint16_t>(n - from));
-        poke(count, static_cast<uint16_t>(from));
-        return own(keys[from - 1]);
-    }
-    void append(const Inner &other, uint64_t before)
-    {
-        const size_t n = own(count), m = own(other.count);
-        poke(keys[n - 1], before);
-        for (size_t i = 0; i < m; i++) {
-            poke(children[n + i], own(other.children[i]));
-            if (i > 0) {
-                poke(keys[n + i - 1], own(other.keys[i - 1]));
-            }
-        }
-        poke(count, static_cast<uint16_t>(n + m));
-    }
-
-    std::array<std::atomic<uint64_t>, kChildren - 1> keys{};
-    std::array<std::atomic<Node *>, kChildren> children{};
-};
 
 // The way of the writer from the root to a leaf.
 struct MappingSet::Path {
     struct Step {
         Inner *inner;
         size_t child;
+        uint64_t high; // where the node after `inner` begins
     };
+    // A bound of 0 says that there is none: no key is 0.
     std::array<Step, kMaxDepth> steps;
     size_t depth = 0;
     Leaf *leaf = nullptr;
-    std::optional<uint64_t> high; // where the next leaf begins
+    uint64_t low = 0;  // where the leaf begins
+    uint64_t high = 0; // where the next one does
+
+    Node *node(size_t level)
+    {
+        return level == depth ? leaf : static_cast<Node *>(steps[level].inner);
+    }
 };
 
 // While one exists readers wait for, or discard, what they see of the node.
@@ -223,15 +101,42 @@ class MappingSet::Change
 public:
     explicit Change(Node &node) : node_(node)
     {
-        node_.version.store(own(node_.version) | Node::kChanging, std::memory_order_relaxed);
+        node_.version.store(own(node_.version) + 1, std::memory_order_relaxed);
         // The data that follows is stored with release, so it stays behind.
     }
-    ~Change() { poke(node_.version, (own(node_.version) & ~Node::kChanging) + Node::kStep); }
+    ~Change() { poke(node_.version, own(node_.version) + 1); }
     Change(const Change &) = delete;
     Change &operator=(const Change &) = delete;
 
 private:
     Node &node_;
+};
+
+// Collects what leaves the tree, to bury it together.
+class MappingSet::Discarded
+{
+public:
+    explicit Discarded(Graveyard *graveyard) : graveyard_(graveyard) {}
+    ~Discarded()
+    {
+        if (!trees_) {
+            return;
+        }
+        if (graveyard_) {
+            trees_->reclaim = reclaim_trees;
+            graveyard_->bury(*trees_);
+        } else {
+            NodePool::instance().free(trees_);
+        }
+    }
+    Discarded(const Discarded &) = delete;
+    Discarded &operator=(const Discarded &) = delete;
+
+    void add(Node *tree) { tree->next = std::exchange(trees_, tree); }
+
+private:
+    Graveyard *graveyard_;
+    Node *trees_ = nullptr;
 };
 
 MappingSet::MappingSet(MappingSet &&other) noexcept
@@ -242,79 +147,47 @@ MappingSet::MappingSet(MappingSet &&other) noexcept
 
 MappingSet::~MappingSet()
 {
-    free_tree(own(root_));
-}
-
-void MappingSet::free_node(Node *node)
-{
-    if (node->is_leaf) {
-        delete static_cast<Leaf *>(node);
-    } else {
-        delete static_cast<Inner *>(node);
+    if (Node *const root = own(root_)) {
+        NodePool::instance().free(root);
     }
 }
 
-// As deep as the tree is high.
-void MappingSet::free_tree(Node *node)
+// Before anything is unlinked: see the Sighting.
+void MappingSet::will_discard()
 {
-    if (!node) {
-        return;
-    }
-    if (!node->is_leaf) {
-        const auto *const inner = static_cast<const Inner *>(node);
-        for (size_t i = 0; i < own(inner->count); i++) {
-            free_tree(own(inner->children[i]));
-        }
-    }
-    free_node(node);
+    poke(discards_, own(discards_) + 1);
 }
 
-void MappingSet::free_deferred(ViommuDeferred *remains)
+std::optional<Mapping> MappingSet::find(uint64_t iova, Sighting &sighting) const
 {
-    free_node(static_cast<Node *>(remains));
-}
-
-// The node has left the tree.
-void MappingSet::discard(Node *node)
-{
-    if (!graveyard_) {
-        free_node(node);
-        return;
-    }
-    poke(node->version, own(node->version) | Node::kGone);
-    node->reclaim = free_deferred;
-    graveyard_->bury(*node);
-}
-
-std::optional<Mapping> MappingSet::find(uint64_t iova) const
-{
+    sighting.discards = peek(discards_);
     uint64_t target = iova;
     for (;;) {
         const Node *node = peek(root_);
         if (!node) {
             return std::nullopt;
         }
-        std::optional<uint32_t> noted = node->note();
-        if (!noted || peek(root_) != node) {
+        uint64_t noted = node->note();
+        if (peek(root_) != node) {
             continue;
         }
 
         uint64_t low = 0; // nothing in the leaf starts below
         bool again = false;
-        while (!node->is_leaf) {
+        while (node->level > 0) {
             const auto *const inner = static_cast<const Inner *>(node);
-            const size_t count = std::clamp<size_t>(peek(inner->count), 1, kChildren);
-            const size_t i = count_up_to(inner->keys, count - 1, target);
+            const size_t i = inner->child_for(target);
             if (i > 0) {
                 low = peek(inner->keys[i - 1]);
             }
             const Node *const child = peek(inner->children[i]);
-            if (!inner->unchanged(*noted)) {
+            if (!inner->unchanged(noted)) {
                 again = true;
                 break;
             }
-            const std::optional<uint32_t> child_noted = child->note();
-            if (!child_noted || !inner->unchanged(*noted)) {
+            fetch_ahead(child);
+            const uint64_t child_noted = child->note();
+            if (!inner->unchanged(noted)) {
                 again = true;
                 break;
             }
@@ -326,13 +199,14 @@ std::optional<Mapping> MappingSet::find(uint64_t iova) const
         }
 
         const auto *const leaf = static_cast<const Leaf *>(node);
-        const size_t count = std::min<size_t>(peek(leaf->count), kLeafSlots);
-        const size_t below = count_up_to(leaf->start, count, target);
-        const Mapping mapping = below > 0 ? leaf->get(below - 1) : Mapping{};
-        if (!leaf->unchanged(*noted)) {
+        const auto [behind, found] = leaf->search(target);
+        const Mapping mapping = found ? leaf->ending(behind - 1) : Mapping{};
+        if (!leaf->unchanged(noted)) {
             continue;
         }
-        if (below > 0) {
+        if (found) {
+            sighting.leaf = leaf;
+            sighting.version = noted;
             return iova <= mapping.last ? std::optional(mapping) : std::nullopt;
         }
         if (low == 0) {
@@ -343,20 +217,28 @@ std::optional<Mapping> MappingSet::find(uint64_t iova) const
     }
 }
 
+bool MappingSet::holds(const Sighting &sighting) const
+{
+    return peek(discards_) == sighting.discards && peek(sighting.leaf->version) == sighting.version;
+}
+
 // The leaf in which a mapping that starts at `iova` would be.
 MappingSet::Path MappingSet::descend(uint64_t iova) const
 {
     Path path;
     Node *node = own(root_);
-    while (node && !node->is_leaf) {
+    while (node && node->level > 0) {
         auto *const inner = static_cast<Inner *>(node);
-        const size_t count = own(inner->count);
-        const size_t i = count_up_to(inner->keys, count - 1, iova);
-        if (i < count - 1) {
+        const size_t i = inner->child_for(iova);
+        path.steps[path.depth++] = {inner, i, path.high};
+        if (i > 0) {
+            path.low = own(inner->keys[i - 1]);
+        }
+        if (i + 1 < own(inner->count)) {
             path.high = own(inner->keys[i]);
         }
-        path.steps[path.depth++] = {inner, i};
         node = own(inner->children[i]);
+        fetch_ahead(node);
     }
     path.leaf = static_cast<Leaf *>(node);
     return path;
@@ -364,12 +246,12 @@ MappingSet::Path MappingSet::descend(uint64_t iova) const
 
 std::optional<Mapping> MappingSet::next(uint64_t iova) const
 {
-    for (Path path = descend(iova); path.leaf; path = descend(*path.high)) {
-        const size_t i = path.leaf->lower(iova);
-        if (i < own(path.leaf->count)) {
-            return path.leaf->get(i);
+    for (Path path = descend(iova); path.leaf; path = descend(path.high)) {
+        const size_t slot = path.leaf->lower(iova);
+        if (slot < path.leaf->end()) {
+            return path.leaf->ending(path.leaf->after(slot) - 1);
         }
-        if (!path.high) {
+        if (path.high == 0) {
             break;
         }
     }
@@ -392,25 +274,40 @@ bool MappingSet::splits(uint64_t first, uint64_t last) const
     return (low && low->iova < first) || (high && high->last > last);
 }
 
-void MappingSet::insert(const Mapping &mapping)
+bool MappingSet::insert(const Mapping &mapping)
 {
     Path path = descend(mapping.iova);
     Leaf *const leaf = path.leaf;
     if (!leaf) {
-        auto fresh = std::make_unique<Leaf>();
-        fresh->set(0, mapping);
-        poke(fresh->count, uint16_t{1});
+        auto fresh = make_node<Leaf>();
+        fresh->insert(0, mapping);
         poke(root_, static_cast<Node *>(fresh.release()));
-    } else if (const size_t count = own(leaf->count); count < kLeafSlots) {
-        const size_t at = leaf->lower(mapping.iova);
+        size_++;
+        return true;
+    }
+    const size_t at = leaf->lower(mapping.iova);
+    if (at > leaf->begin() ? leaf->ending(at - 1).last >= mapping.iova
+                           : path.low > 0 && find(mapping.iova).has_value()) {
+        return false;
+    }
+    if (at < leaf->end()) {
+        if (own(leaf->start[at]) <= mapping.last) {
+            return false;
+        }
+    } else if (path.high != 0 && path.high <= mapping.last) {
+        const std::optional<Mapping> following = next(path.high);
+        if (following && following->iova <= mapping.last) {
+            return false;
+        }
+    }
+    if (own(leaf->count) + Leaf::width(mapping) <= kSlots) {
         Change change(*leaf);
-        leaf->move(at, *leaf, at + 1);
-        leaf->set(at, mapping);
-        poke(leaf->count, static_cast<uint16_t>(count + 1));
+        leaf->insert(at, mapping);
     } else {
         split(path, mapping);
     }
     size_++;
+    return true;
 }
 
 // The leaf is full, and perhaps the nodes above it.
@@ -421,45 +318,53 @@ void MappingSet::split(Path &path, const Mapping &mapping)
     while (top > 0 && own(path.steps[top - 1].inner->count) == kChildren) {
         top--;
     }
-    auto right = std::make_unique<Leaf>();
-    std::array<std::unique_ptr<Inner>, kMaxDepth> halves;
-    for (size_t level = top; level < path.depth; level++) {
-        halves[level] = std::make_unique<Inner>();
+    auto right = make_node<Leaf>();
+    std::array<Fresh<Inner>, kMaxDepth> halves;
+    for (size_t step = top; step < path.depth; step++) {
+        halves[step] = make_node<Inner>(path.steps[step].inner->level);
     }
-    std::unique_ptr<Inner> new_root;
+    Fresh<Inner> new_root;
     if (top == 0) {
-        new_root = std::make_unique<Inner>();
+        new_root = make_node<Inner>(static_cast<uint8_t>(path.depth + 1));
     }
 
     // Mappings that come in order, up or down, leave full leaves behind.
     Leaf &left = *path.leaf;
     const size_t at = left.lower(mapping.iova);
-    const size_t keep = at == kLeafSlots ? kLeafSlots : at == 0 ? 0 : kLeafSlots / 2;
+    const bool upwards = at == left.end(), downwards = at == left.begin();
+    size_t from = upwards ? left.end() : downwards ? left.begin() : left.begin() + kSlots / 2;
+    if (!upwards && left.is_tail(from)) {
+        from--;
+    }
 
     std::array<std::optional<Change>, kMaxDepth + 1> changes;
     if (top > 0) {
         changes[0].emplace(*path.steps[top - 1].inner);
     }
-    for (size_t level = top; level < path.depth; level++) {
-        changes[level + 1].emplace(*path.steps[level].inner);
+    for (size_t step = top; step < path.depth; step++) {
+        changes[step + 1].emplace(*path.steps[step].inner);
     }
     Change change(left);
 
-    left.move(keep, *right, 0);
-    poke(right->count, static_cast<uint16_t>(kLeafSlots - keep));
-    poke(left.count, static_cast<uint16_t>(keep));
-    Leaf &home = at < keep || (at == keep && keep == 0) ? left : *right;
-    const size_t slot = &home == &left ? at : at - keep;
-    home.move(slot, home, slot + 1);
-    home.set(slot, mapping);
-    poke(home.count, static_cast<uint16_t>(own(home.count) + 1));
+    left.move_tail(from, *right);
+    if (upwards) {
+        right->start_at(0);
+        right->insert(0, mapping);
+    } else if (downwards) {
+        left.start_at(kSlots);
+        left.insert(kSlots, mapping);
+    } else if (at < from) {
+        left.insert(at, mapping);
+    } else {
+        right->insert(right->begin() + (at - from), mapping);
+    }
 
-    uint64_t key = own(right->start[0]);
+    uint64_t key = own(right->start[right->begin()]);
     Node *added = right.release();
-    for (size_t level = path.depth; level-- > top;) {
-        Inner &inner = *path.steps[level].inner;
-        Inner &half = *halves[level];
-        const size_t child = path.steps[level].child;
+    for (size_t step = path.depth; step-- > top;) {
+        Inner &inner = *path.steps[step].inner;
+        Inner &half = *halves[step];
+        const size_t child = path.steps[step].child;
         // In order upwards: leave this one as it is.
         const size_t middle = child == kChildren - 1 ? kChildren - 1 : kChildren / 2;
         const uint64_t half_key = inner.move_tail(middle, half);
@@ -469,7 +374,7 @@ void MappingSet::split(Path &path, const Mapping &mapping)
             half.insert(child - middle + 1, key, added);
         }
         key = half_key;
-        added = halves[level].release();
+        added = halves[step].release();
     }
     if (top > 0) {
         Path::Step &step = path.steps[top - 1];
@@ -485,118 +390,262 @@ void MappingSet::split(Path &path, const Mapping &mapping)
 
 size_t MappingSet::take(uint64_t first, uint64_t last, std::span<Mapping> removed)
 {
+    Discarded discarded(graveyard_);
     size_t taken = 0;
-    for (Path path = descend(first); path.leaf && taken < removed.size();) {
+    uint64_t from = first;
+    for (Path path = descend(from); path.leaf && taken < removed.size(); path = descend(from)) {
         Leaf &leaf = *path.leaf;
-        const size_t count = own(leaf.count);
         const size_t begin = leaf.lower(first);
         size_t end = begin;
-        while (end < count && taken < removed.size() && own(leaf.last[end]) <= last) {
-            removed[taken++] = leaf.get(end++);
+        const size_t before = taken;
+        while (end < leaf.end() && taken < removed.size()) {
+            const size_t after = leaf.after(end);
+            const Mapping mapping = leaf.ending(after - 1);
+            if (mapping.last > last) {
+                break;
+            }
+            removed[taken++] = mapping;
+            end = after;
         }
-        const bool exhausted = end == count;
-        const std::optional<uint64_t> high = path.high;
+        const bool exhausted = end == leaf.end();
         if (end > begin) {
             {
                 Change change(leaf);
-                leaf.move(end, leaf, begin);
-                poke(leaf.count, static_cast<uint16_t>(count - (end - begin)));
+                leaf.erase(begin, end);
             }
-            size_ -= end - begin;
-            settle(path);
+            size_ -= taken - before;
+            if (own(leaf.count) < kFewSlots) {
+                tidy(from, discarded);
+            }
         }
-        if (!exhausted || !high || *high > last) {
+        if (!exhausted || path.high == 0 || path.high > last) {
             break;
         }
-        path = descend(*high);
+        from = path.high;
     }
     return taken;
 }
 
-// Something was taken from the leaf: nodes that are empty go, nodes with few
-// entries merge, so that memory follows the number of mappings.
-void MappingSet::settle(Path &path)
+std::optional<size_t> MappingSet::remove(uint64_t first, uint64_t last)
 {
-    Leaf *const leaf = path.leaf;
-    const size_t count = own(leaf->count);
-    if (path.depth == 0) {
-        if (count == 0) {
-            poke(root_, static_cast<Node *>(nullptr));
-            discard(leaf);
+    const Path path = descend(first);
+    if (!path.leaf) {
+        return 0;
+    }
+    Leaf &leaf = *path.leaf;
+    const size_t begin = leaf.lower(first);
+    const bool starts_here = begin < leaf.end() && own(leaf.start[begin]) == first;
+    if (!starts_here) {
+        const std::optional<Mapping> low = begin > leaf.begin() ? leaf.ending(begin - 1)
+                                           : path.low > 0       ? find(first)
+                                                                : std::nullopt;
+        if (low && low->last >= first && low->iova < first) {
+            return std::nullopt;
         }
-        return;
     }
-    if (count == 0) {
-        drop_child(path, path.depth - 1);
-        return;
+    const size_t end = leaf.upper(last);
+    if (end < leaf.end() || path.high == 0 || path.high > last) {
+        // All of it is in this leaf.
+        if (end <= begin) {
+            return 0;
+        }
+        if (leaf.ending(end - 1).last > last) {
+            return std::nullopt;
+        }
+        const size_t before = leaf.mappings();
+        {
+            Change change(leaf);
+            leaf.erase(begin, end);
+        }
+        const size_t removed = before - leaf.mappings();
+        size_ -= removed;
+        if (own(leaf.count) < kFewSlots) {
+            Discarded discarded(graveyard_);
+            tidy(first, discarded);
+        }
+        return removed;
     }
-    if (count >= kLeafFew) {
-        return;
+    const std::optional<Mapping> high = find(last);
+    if (high && high->last > last) {
+        return std::nullopt;
     }
-    Path::Step &step = path.steps[path.depth - 1];
-    if (own(step.inner->count) < 2) {
-        return;
-    }
-    const size_t left_at = step.child > 0 ? step.child - 1 : 0;
-    auto *const left = static_cast<Leaf *>(own(step.inner->children[left_at]));
-    auto *const right = static_cast<Leaf *>(own(step.inner->children[left_at + 1]));
-    const size_t kept = own(left->count), moved = own(right->count);
-    if (kept + moved > kLeafMerged) {
-        return;
-    }
-    {
-        Change parent(*step.inner);
-        Change to(*left);
-        Change from(*right);
-        right->move(0, *left, kept);
-        poke(left->count, static_cast<uint16_t>(kept + moved));
-    }
-    step.child = left_at + 1;
-    drop_child(path, path.depth - 1);
+    return cut(first, last);
 }
 
-// Takes the child of that step out of its node, and looks after the node.
-void MappingSet::drop_child(Path &path, size_t level)
+void MappingSet::clear()
 {
-    Path::Step &step = path.steps[level];
-    Inner &inner = *step.inner;
-    Node *const child = own(inner.children[step.child]);
-    {
-        Change change(inner);
-        inner.erase(step.child);
+    Node *const root = own(root_);
+    if (!root) {
+        return;
     }
-    discard(child);
+    Discarded discarded(graveyard_);
+    will_discard();
+    poke(root_, static_cast<Node *>(nullptr));
+    discarded.add(root);
+    size_ = 0;
+}
 
-    const size_t count = own(inner.count);
-    if (level == 0) {
-        if (count == 1) {
-            poke(root_, own(inner.children[0]));
-            discard(&inner);
+// The range reaches from one leaf into another and splits no mapping.
+size_t MappingSet::cut(uint64_t first, uint64_t last)
+{
+    const std::optional<Mapping> lowest = next(0);
+    const Path rightmost = descend(UINT64_MAX);
+    if (lowest && first <= lowest->iova && own(rightmost.leaf->count) > 0 &&
+        rightmost.leaf->ending(rightmost.leaf->end() - 1).last <= last) {
+        const size_t all = size_;
+        clear();
+        return all;
+    }
+
+    Discarded discarded(graveyard_);
+    size_t removed = 0;
+    const auto erase_slots = [&](Leaf &leaf, size_t begin, size_t end) {
+        if (begin < end) {
+            const size_t before = leaf.mappings();
+            Change change(leaf);
+            leaf.erase(begin, end);
+            removed += before - leaf.mappings();
         }
-        return;
+    };
+    const auto erase_children = [&](Inner &inner, size_t begin, size_t end) {
+        if (begin < end) {
+            will_discard();
+            for (size_t i = begin; i < end; i++) {
+                Node *const child = own(inner.children[i]);
+                removed += mappings_below(child);
+                discarded.add(child);
+            }
+            Change change(inner);
+            inner.erase(begin, end);
+        }
+    };
+    // Whether what starts below `high` is all inside.
+    const auto covers = [last](uint64_t high) {
+        return high != 0 ? high - 1 <= last : last == UINT64_MAX;
+    };
+
+    // Right of the way to the lower end, from the leaf upwards, until a child
+    // reaches beyond the upper end.
+    const Path path = descend(first);
+    erase_slots(*path.leaf, path.leaf->lower(first), path.leaf->end());
+    Node *node = nullptr;
+    for (size_t level = path.depth; level-- > 0 && !node;) {
+        const Path::Step &step = path.steps[level];
+        Inner &inner = *step.inner;
+        const size_t count = own(inner.count), begin = step.child + 1;
+        size_t end = begin;
+        while (end < count && covers(end + 1 < count ? own(inner.keys[end]) : step.high)) {
+            end++;
+        }
+        if (end < count) {
+            node = own(inner.children[end]);
+        }
+        erase_children(inner, begin, end);
     }
-    if (count == 0) {
-        drop_child(path, level - 1);
-        return;
+    // Left of the way to the upper end, downwards.
+    while (node && node->level > 0) {
+        Inner &inner = *static_cast<Inner *>(node);
+        size_t end = 0;
+        while (end + 1 < own(inner.count) && covers(own(inner.keys[end]))) {
+            end++;
+        }
+        erase_children(inner, 0, end);
+        node = own(inner.children[0]);
     }
-    Path::Step &above = path.steps[level - 1];
-    if (count >= kFewChildren || own(above.inner->count) < 2) {
-        return;
+    if (node) {
+        Leaf &leaf = *static_cast<Leaf *>(node);
+        erase_slots(leaf, leaf.begin(), leaf.upper(last));
     }
-    const size_t left_at = above.child > 0 ? above.child - 1 : 0;
-    auto *const left = static_cast<Inner *>(own(above.inner->children[left_at]));
-    auto *const right = static_cast<Inner *>(own(above.inner->children[left_at + 1]));
-    if (own(left->count) + own(right->count) > static_cast<int>(kMergedChildren)) {
-        return;
+
+    size_ -= removed;
+    tidy(first, discarded);
+    tidy(last, discarded);
+    return removed;
+}
+
+// Something was taken from nodes on the way to `iova`: those that are empty go,
+// those with little in them merge, so that memory follows the number of mappings.
+void MappingSet::tidy(uint64_t iova, Discarded &discarded)
+{
+    Path path;
+    do {
+        path = descend(iova);
+    } while (path.leaf && mend(path, discarded));
+}
+
+// The first that is necessary, from below.  Returns whether there was any.
+bool MappingSet::mend(Path &path, Discarded &discarded)
+{
+    for (size_t level = path.depth; level > 0; level--) {
+        Node &node = *path.node(level);
+        const size_t count = own(node.count);
+        if (count == 0) {
+            // With those above that have no other child.
+            size_t top = level;
+            while (top > 0 && own(path.steps[top - 1].inner->count) == 1) {
+                top--;
+            }
+            will_discard();
+            if (top == 0) {
+                poke(root_, static_cast<Node *>(nullptr));
+            } else {
+                const Path::Step &above = path.steps[top - 1];
+                Change change(*above.inner);
+                above.inner->erase(above.child, above.child + 1);
+            }
+            discarded.add(path.node(top));
+            return true;
+        }
+
+        const bool is_leaf = node.level == 0;
+        const Path::Step &above = path.steps[level - 1];
+        if (count >= (is_leaf ? kFewSlots : kFewChildren) || own(above.inner->count) < 2) {
+            continue;
+        }
+        const size_t left_at = above.child > 0 ? above.child - 1 : 0;
+        Node &left = *own(above.inner->children[left_at]);
+        Node &right = *own(above.inner->children[left_at + 1]);
+        if (size_t{own(left.count)} + own(right.count) >
+            (is_leaf ? kMergedSlots : kMergedChildren)) {
+            continue;
+        }
+        will_discard();
+        {
+            Change parent(*above.inner);
+            Change to(left);
+            Change from(right);
+            if (is_leaf) {
+                static_cast<Leaf &>(right).move_tail(static_cast<Leaf &>(right).begin(),
+                                                     static_cast<Leaf &>(left));
+            } else {
+                static_cast<Inner &>(left).append(static_cast<Inner &>(right),
+                                                  own(above.inner->keys[left_at]));
+            }
+            above.inner->erase(left_at + 1, left_at + 2);
+        }
+        discarded.add(&right);
+        return true;
     }
-    {
-        Change parent(*above.inner);
-        Change to(*left);
-        Change from(*right);
-        left->append(*right, own(above.inner->keys[left_at]));
+
+    Node &root = *path.node(0);
+    if (path.depth == 0) {
+        if (own(root.count) > 0) {
+            return false;
+        }
+        will_discard();
+        poke(root_, static_cast<Node *>(nullptr));
+    } else {
+        auto &inner = static_cast<Inner &>(root);
+        if (own(inner.count) > 1) {
+            return false;
+        }
+        will_discard();
+        poke(root_, own(inner.children[0]));
+        Change change(inner);
+        poke(inner.count, uint16_t{0}); // its child stays
     }
-    above.child = left_at + 1;
-    drop_child(path, level - 1);
+    discarded.add(&root);
+    return true;
 }
 
 } // namespace viommu

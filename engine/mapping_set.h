@@ -3,9 +3,9 @@
 // The mappings of one domain: disjoint ranges of IOVAs, each an entity of its
 // own (neighbours are never merged: UNMAP must tell them apart).
 //
-// A B+-tree of nodes of a few cache lines, keys apart from values.  Random
-// insertion fills a leaf by two thirds, insertion in either order fills it up:
-// 26 to 40 bytes a mapping.
+// A B+-tree of 1 KiB nodes, keys apart from values.  Random insertion fills a
+// leaf by two thirds, insertion in either order fills it up: 22 to 33 bytes a
+// mapping.
 //
 // One writer at a time, any number of readers beside it.  find() is for readers:
 // it takes no lock and writes nothing that is shared.
@@ -18,10 +18,21 @@
 //   - Every field that readers look at is atomic, so a torn read is a wrong value,
 //     never undefined; indices are bounded before they are used, and a pointer is
 //     followed only after its node compared.
-//   - A node that leaves the tree is marked (readers start again) and handed to
-//     the Graveyard, which frees it when no reader of that time is left.  So the
-//     memory behind a pointer that was valid when it was read stays valid.
+//   - What leaves the tree is a node or a whole subtree.  It is unlinked in one
+//     place, whose version or pointer readers compare; what is below stays as it
+//     was, so a reader that is in there finds what held when it was unlinked.  A
+//     node whose content lives on elsewhere is changed once more, and empty.
+//   - It is handed to the Graveyard, which gives it to the NodePool when no reader
+//     of that time is left.  So the memory behind a pointer that was valid when it
+//     was read stays valid.
 // An answer is therefore one that held at a moment during the call.
+//
+// A Sighting is how a reader that keeps an answer asks later whether it holds
+// still.  The set counts what leaves the tree, before it does: while that count
+// is the same, the leaf is in the tree and its memory valid (by the same
+// reasoning: a reader that sees the old count came before what was unlinked is
+// reclaimed); while the leaf's version is the same, too, so is the mapping.  Both
+// only grow, so at the moment of the earlier comparison both held.
 #pragma once
 
 #include "wire.h"
@@ -79,6 +90,16 @@ protected:
 class MappingSet
 {
 public:
+    struct Node;
+    struct Leaf;
+    struct Inner;
+
+    struct Sighting {
+        const Leaf *leaf = nullptr;
+        uint64_t version = 0;
+        uint64_t discards = 0;
+    };
+
     // Without a graveyard there must be no readers: nodes are freed at once.
     explicit MappingSet(Graveyard *graveyard = nullptr) : graveyard_(graveyard) {}
     MappingSet(MappingSet &&other) noexcept;
@@ -90,7 +111,15 @@ public:
 
     // Any thread, see above: the mapping that contains `iova`.  W7: this very
     // byte, no other.
-    std::optional<Mapping> find(uint64_t iova) const;
+    std::optional<Mapping> find(uint64_t iova) const
+    {
+        Sighting sighting;
+        return find(iova, sighting);
+    }
+    // As well, with the means to ask again.
+    std::optional<Mapping> find(uint64_t iova, Sighting &sighting) const;
+    // Any thread: whether what was found is mapped still.
+    bool holds(const Sighting &sighting) const;
 
     // The rest is for the writer.
 
@@ -111,32 +140,36 @@ public:
     // True if some mapping lies partly inside and partly outside.
     bool splits(uint64_t first, uint64_t last) const;
 
-    // Wants a mapping that overlaps no other.  If memory runs out it throws and
-    // the set is unchanged.
-    void insert(const Mapping &mapping);
+    // False, and nothing done, if the mapping overlaps another.  If memory runs
+    // out it throws std::bad_alloc and the set is unchanged.
+    bool insert(const Mapping &mapping);
 
     // Removes mappings inside [first, last], lowest first, as many as `removed`
     // has room for; returns how many.
     size_t take(uint64_t first, uint64_t last, std::span<Mapping> removed);
 
+    // Removes all mappings inside [first, last]; returns how many, or nothing if
+    // the range splits one.  Unlinks whole subtrees: a look at every leaf that
+    // goes is all that depends on the number of mappings, and if all go, not
+    // even that.
+    std::optional<size_t> remove(uint64_t first, uint64_t last);
+
+    void clear();
+
 private:
-    struct Node;
-    struct Leaf;
-    struct Inner;
     struct Path;
     class Change;
-
-    static void free_tree(Node *node);
-    static void free_node(Node *node);
-    static void free_deferred(ViommuDeferred *remains);
+    class Discarded;
 
     Path descend(uint64_t iova) const;
     void split(Path &path, const Mapping &mapping);
-    void settle(Path &path);
-    void drop_child(Path &path, size_t level);
-    void discard(Node *node);
+    size_t cut(uint64_t first, uint64_t last);
+    void tidy(uint64_t iova, Discarded &discarded);
+    bool mend(Path &path, Discarded &discarded);
+    void will_discard();
 
     std::atomic<Node *> root_{nullptr};
+    std::atomic<uint64_t> discards_{0};
     size_t size_ = 0;
     Graveyard *graveyard_;
 };

@@ -208,9 +208,6 @@ Status Engine::map(const wire::MapRequest &request)
     if (const Status status = settings_.check_mapping(mapping); status != Status::Ok) {
         return status;
     }
-    if (domain->mappings.overlaps(mapping.iova, mapping.last)) {
-        return Status::Inval; // MAP-2
-    }
     // RSV-4
     if (regions_overlap(settings_.regions, mapping.iova, mapping.last)) {
         return Status::Inval;
@@ -222,10 +219,13 @@ Status Engine::map(const wire::MapRequest &request)
         }
     }
     if (mapping_count_ >= settings_.max_mappings) {
-        return Status::NoMem; // W11
+        return domain->mappings.overlaps(mapping.iova, mapping.last) ? Status::Inval
+                                                                     : Status::NoMem; // W11
     }
 
-    domain->mappings.insert(mapping);
+    if (!domain->mappings.insert(mapping)) {
+        return Status::Inval; // MAP-2
+    }
     mapping_count_++;
     for (const Endpoint *endpoint : domain->endpoints) {
         notify_map(*endpoint, mapping);
@@ -249,7 +249,21 @@ Status Engine::unmap(const wire::UnmapRequest &request)
     if (request.virt_end < request.virt_start) {
         return Status::Inval; // W1
     }
-    if (domain->mappings.splits(request.virt_start, request.virt_end)) {
+    MappingSet &mappings = domain->mappings;
+    const bool listened =
+        std::any_of(domain->endpoints.begin(), domain->endpoints.end(), [](const Endpoint *one) {
+            big_lock.assert_held();
+            return one->unmap_listener;
+        });
+    if (!listened) {
+        const std::optional<size_t> count = mappings.remove(request.virt_start, request.virt_end);
+        if (!count) {
+            return Status::Range; // UNM-4
+        }
+        mapping_count_ -= *count; // UNM-5
+        return Status::Ok;
+    }
+    if (mappings.splits(request.virt_start, request.virt_end)) {
         return Status::Range; // UNM-4
     }
 
@@ -258,7 +272,7 @@ Status Engine::unmap(const wire::UnmapRequest &request)
     std::array<Mapping, 64> removed;
     size_t count = 0;
     do {
-        count = domain->mappings.take(request.virt_start, request.virt_end, removed);
+        count = mappings.take(request.virt_start, request.virt_end, removed);
         mapping_count_ -= count;
         for (const Endpoint *endpoint : domain->endpoints) {
             for (size_t i = 0; i < count; i++) {

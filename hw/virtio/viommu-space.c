@@ -153,7 +153,11 @@ static void reclaim_deferred(struct rcu_head *head)
 {
     ViommuDeferred *deferred = (ViommuDeferred *)head;
 
-    deferred->reclaim(deferred);
+    /* The next piece comes with the next round of callbacks: this one is run
+     * with the big lock held. */
+    if (deferred->reclaim(deferred)) {
+        call_rcu1(head, reclaim_deferred);
+    }
 }
 
 /* translate() is only called within RCU critical sections. */

@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a structure, a function or the meaning of one changes. */
-#define VIOMMU_ABI_VERSION 2u
+#define VIOMMU_ABI_VERSION 3u
 
 /* The ABI version the C++ side was compiled with.  Any thread. */
 uint32_t viommu_abi_version(void) VIOMMU_NOEXCEPT;
@@ -99,15 +99,19 @@ typedef struct ViommuIdentity {
 /* Something that readers may still look at; see ViommuCallbacks.defer. */
 typedef struct ViommuDeferred {
     void *link[2]; /* the caller's, from defer() until it calls reclaim() */
-    void (*reclaim)(struct ViommuDeferred *deferred);
+    /* Does a bounded piece of work, far less than a millisecond.  True if there
+     * is more: then it is to be called again, later, and `deferred` stays. */
+    bool (*reclaim)(struct ViommuDeferred *deferred);
 } ViommuDeferred;
 
 typedef struct ViommuCallbacks {
     uint32_t abi_version; /* VIOMMU_ABI_VERSION */
 
     /* Calls deferred->reclaim(deferred) when every viommu_endpoint_translate()
-     * that is under way now has returned; in any thread, with no lock of the
-     * engine held, possibly after the engine is gone. */
+     * that is under way now has returned, and again until it returns false; in
+     * any thread, with no lock of the engine held, possibly after the engine is
+     * gone.  Between two calls others get their turn at whatever lock they are
+     * made with. */
     void (*defer)(void *opaque, ViommuDeferred *deferred);
 
     /* Finds who has endpoint ID `id` now; false if nobody.  ATT-3, DET-2,

@@ -100,7 +100,8 @@ public:
     ~Cemetery()
     {
         for (ViommuDeferred *remains : buried_) {
-            remains->reclaim(remains);
+            while (remains->reclaim(remains)) {
+            }
         }
     }
 
@@ -142,8 +143,10 @@ public:
     {
         const bool overlaps = naive_.overlaps(mapping.iova, mapping.last);
         FUZZ_CHECK_EQ(set_.overlaps(mapping.iova, mapping.last), overlaps);
+        if (overlaps || naive_.map.size() < kMappingsMax) {
+            FUZZ_CHECK_EQ(set_.insert(mapping), !overlaps);
+        }
         if (!overlaps && naive_.map.size() < kMappingsMax) {
-            set_.insert(mapping);
             naive_.insert(mapping);
         }
     }
@@ -175,6 +178,17 @@ public:
                 FUZZ_CHECK(same(removed[i], expected[i]));
             }
         } while (all && count == portion);
+    }
+
+    // In one stroke.
+    void remove(uint64_t first, uint64_t last)
+    {
+        const bool splits = naive_.splits(first, last);
+        const std::optional<size_t> count = set_.remove(first, last);
+        FUZZ_CHECK_EQ(count.has_value(), !splits);
+        if (count) {
+            FUZZ_CHECK_EQ(*count, naive_.take(first, last, SIZE_MAX).size());
+        }
     }
 
     void walk() const
@@ -303,7 +317,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         case 14: {
             const auto [first, last] = range(input);
-            both.take(first, last, 64, true);
+            if (step / 16 % 4 == 0) {
+                both.take(first, last, 64, true);
+            } else {
+                both.remove(first, last);
+            }
             break;
         }
         case 15:

@@ -157,7 +157,8 @@ namespace
 // One thread: nobody can be looking.
 void defer(void *, ViommuDeferred *deferred)
 {
-    deferred->reclaim(deferred);
+    while (deferred->reclaim(deferred)) {
+    }
 }
 
 } // namespace

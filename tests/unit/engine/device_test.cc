@@ -15,7 +15,7 @@ namespace
 ViommuCallbacks some_callbacks()
 {
     return {VIOMMU_ABI_VERSION,
-            [](void *, ViommuDeferred *deferred) { deferred->reclaim(deferred); },
+            reclaim_now,
             [](void *, uint32_t, ViommuIdentity *) { return false; },
             [](void *, void *, uint32_t *) { return false; },
             [](void *) {},

@@ -213,6 +213,7 @@ void Machine::defer(void *opaque, ViommuDeferred *deferred)
     auto *const machine = static_cast<Machine *>(opaque);
     const std::lock_guard guard(machine->deferred_lock_);
     deferred->link[0] = std::exchange(machine->deferred_, deferred);
+    machine->deferrals_++;
 }
 
 void Machine::reclaim()
@@ -225,7 +226,8 @@ void Machine::reclaim()
     while (deferred_) {
         ViommuDeferred *const first = deferred_;
         deferred_ = static_cast<ViommuDeferred *>(first->link[0]);
-        first->reclaim(first);
+        while (first->reclaim(first)) {
+        }
     }
 }
 
@@ -290,7 +292,9 @@ Reply Machine::send(const Request &request)
     std::vector<uint8_t> out(viommu_engine_reply_max(engine_) + 8, 0xa5);
     ViommuRequest wire{request.in.data(), request.in.size(), out.data() + 4, request.writable, 99};
     viommu_engine_handle(engine_, &wire, 1);
-    reclaim();
+    if (!held_) {
+        reclaim();
+    }
 
     Reply reply;
     reply.used = wire.used;

@@ -104,6 +104,13 @@ inline constexpr uint8_t kReasonDomain = 1;
 inline constexpr uint8_t kReasonMapping = 2;
 inline constexpr uint32_t kAddressValid = 1u << 8;
 
+// A `defer` for engines without readers.
+inline void reclaim_now(void *, ViommuDeferred *deferred)
+{
+    while (deferred->reclaim(deferred)) {
+    }
+}
+
 class Machine;
 
 // A requester ID as QEMU's side knows it.
@@ -177,6 +184,13 @@ public:
 
     ViommuEngine *engine() { return engine_; }
 
+    // How often the engine deferred something so far.
+    size_t deferrals() const { return deferrals_; }
+    // Frees what was deferred, if no reader is inside now.
+    void reclaim();
+    // Only reclaim() does so from now on, not each request.
+    void hold() { held_ = true; }
+
     // Any thread: a translation as QEMU would ask for it, in a read-side critical
     // section.
     static void translate(Function &function, uint64_t iova, uint32_t access,
@@ -199,13 +213,13 @@ private:
     static void notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t last);
 
     static void defer(void *opaque, ViommuDeferred *deferred);
-    // Frees what was deferred, if no reader is inside now.
-    void reclaim();
 
     // Held shared by readers, so that whoever gets it alone knows there are none.
     std::shared_mutex readers_;
     std::mutex deferred_lock_;
     ViommuDeferred *deferred_ = nullptr;
+    size_t deferrals_ = 0;
+    bool held_ = false;
 
     ViommuTopology *topology_ = nullptr;
     ViommuEngine *engine_ = nullptr;

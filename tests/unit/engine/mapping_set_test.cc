@@ -3,9 +3,11 @@
 // The container of mappings: against a naive model, and with readers beside the
 // writer.
 #include "mapping_set.h"
+#include "node_pool.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <map>
@@ -13,6 +15,7 @@
 #include <random>
 #include <shared_mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace viommu::test
@@ -78,7 +81,8 @@ void expect_equal(const MappingSet &set, const Model &model)
 }
 
 // Inserts and removes at random, in an address space of `pages`.
-void random_rounds(uint32_t seed, uint64_t pages, int rounds, uint64_t longest)
+void random_rounds(uint32_t seed, uint64_t pages, int rounds, uint64_t longest,
+                   uint64_t page_size = kPage)
 {
     std::mt19937 random(seed);
     const auto below = [&](uint64_t n) { return random() % n; };
@@ -89,22 +93,35 @@ void random_rounds(uint32_t seed, uint64_t pages, int rounds, uint64_t longest)
         const bool grow = below(8) < (round / (rounds / 8) % 2 == 0 ? 7u : 2u);
         const uint64_t page = below(pages);
         const uint64_t length = 1 + below(longest);
-        const Mapping mapping = mapping_at(page, length, 1);
+        const Mapping mapping{page * page_size, (page + length) * page_size - 1,
+                              (page ^ 0x5555) * page_size + 1, static_cast<uint32_t>(page % 8)};
         if (grow) {
             const Mapping *const following = model.next(mapping.iova);
             const bool taken =
                 model.find(mapping.iova) || (following && following->iova <= mapping.last);
             ASSERT_EQ(set.overlaps(mapping.iova, mapping.last), taken);
+            ASSERT_EQ(set.insert(mapping), !taken);
             if (!taken) {
-                set.insert(mapping);
                 model.entries.emplace(mapping.iova, mapping);
             }
         } else {
-            const uint64_t last = mapping.last + below(40) * kPage;
+            // Some reach over many leaves.
+            const uint64_t last = mapping.last + below(below(50) == 0 ? pages / 2 : 40) * page_size;
             const Mapping *const low = model.find(mapping.iova);
             const Mapping *const high = model.find(last);
             const bool splits = (low && low->iova < mapping.iova) || (high && high->last > last);
             ASSERT_EQ(set.splits(mapping.iova, last), splits);
+            if (splits || below(2) == 0) {
+                const std::optional<size_t> gone = set.remove(mapping.iova, last);
+                ASSERT_EQ(gone.has_value(), !splits) << std::hex << mapping.iova << ' ' << last;
+                if (gone) {
+                    const size_t before = model.entries.size();
+                    model.entries.erase(model.entries.lower_bound(mapping.iova),
+                                        model.entries.upper_bound(last));
+                    ASSERT_EQ(*gone, before - model.entries.size());
+                }
+                continue;
+            }
             std::vector<Mapping> removed(1 + below(70));
             const size_t count = set.take(mapping.iova, last, removed);
             auto entry = model.entries.lower_bound(mapping.iova);
@@ -117,7 +134,7 @@ void random_rounds(uint32_t seed, uint64_t pages, int rounds, uint64_t longest)
                 ASSERT_TRUE(entry == model.entries.end() || entry->second.last > last);
             }
         }
-        const uint64_t probe = below(pages * kPage);
+        const uint64_t probe = below(pages * page_size);
         expect_same(set.find(probe), model.find(probe));
         expect_same(set.next(probe), model.next(probe));
         if (::testing::Test::HasFatalFailure()) {
@@ -133,6 +150,8 @@ TEST(MappingSet, AgreesWithANaiveModel)
         random_rounds(seed, 1000, 20000, 8);
         random_rounds(seed + 100, 200000, 60000, 3);
         random_rounds(seed + 200, 60, 5000, 4);
+        // Longer and shorter than one slot of a leaf can say.
+        random_rounds(seed + 300, 3000, 20000, 9, uint64_t{1} << 27);
     }
 }
 
@@ -195,34 +214,195 @@ TEST(MappingSet, TheLastAddress)
     EXPECT_FALSE(set.find(top.iova - 1));
 }
 
-// Memory follows the number of mappings also if a driver thins them out.
-class Counting final : public Graveyard
+// Collects what is to be reclaimed.
+class Waiting final : public Graveyard
 {
 public:
+    ~Waiting() { finish(); }
     void bury(ViommuDeferred &remains) noexcept override
     {
         buried++;
-        remains.reclaim(&remains);
+        remains.link[0] = first_;
+        first_ = &remains;
+    }
+    // Calls each once; false if nothing is left.
+    bool step()
+    {
+        ViommuDeferred *list = std::exchange(first_, nullptr);
+        while (list) {
+            ViommuDeferred *const deferred = list;
+            list = static_cast<ViommuDeferred *>(list->link[0]);
+            if (deferred->reclaim(deferred)) {
+                deferred->link[0] = std::exchange(first_, deferred);
+            }
+        }
+        return first_ != nullptr;
+    }
+    void finish()
+    {
+        while (step()) {
+        }
     }
     size_t buried = 0;
+
+private:
+    ViommuDeferred *first_ = nullptr;
 };
 
+NodePool::Use use()
+{
+    return NodePool::instance().use();
+}
+
+constexpr uint64_t kMany = 100000;
+constexpr size_t kChunk = 65536;
+
+void fill(MappingSet &set, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        set.insert(mapping_at(i, 1));
+    }
+}
+
+// Memory follows the number of mappings also if a driver thins them out.
 TEST(MappingSet, W11_ThinnedOutNodesMerge)
 {
     constexpr uint64_t kCount = 100000;
-    Counting graveyard;
-    MappingSet set(&graveyard);
-    for (uint64_t i = 0; i < kCount; i++) {
-        set.insert(mapping_at(i, 1));
-    }
+    const size_t before = use().nodes;
+    MappingSet set;
+    fill(set, kCount);
+    EXPECT_GT(use().nodes - before, kCount / 50);
     std::vector<Mapping> removed(64);
     for (uint64_t i = 0; i < kCount; i++) {
         if (i % 29 != 0) {
             ASSERT_EQ(set.take(i * kPage, (i + 1) * kPage - 1, removed), 1u);
         }
     }
-    // About 3450 leaves were filled; a quarter full each, 500 would do.
-    EXPECT_GT(graveyard.buried, 2500u);
+    // 3450 are left; with a quarter of its slots in use a leaf has 12.
+    EXPECT_LT(use().nodes - before, 3450u / 12 + 30);
+}
+
+// Three steps to free.
+constexpr uint64_t kThreeSteps = 230000;
+
+TEST(MappingSet, W22_ManyMappingsGoInOneStrokeAndAreFreedInBoundedSteps)
+{
+    const NodePool::Use before = use();
+    Waiting graveyard;
+    MappingSet set(&graveyard);
+    fill(set, kThreeSteps);
+    const size_t nodes = use().nodes - before.nodes;
+    ASSERT_GT(nodes, 2 * NodePool::kStep);
+
+    EXPECT_EQ(set.remove(0, UINT64_MAX), kThreeSteps);
+    EXPECT_TRUE(set.empty());
+    EXPECT_FALSE(set.find(kPage));
+    EXPECT_EQ(graveyard.buried, 1u);
+    EXPECT_EQ(use().nodes - before.nodes, nodes); // nothing was freed at once
+
+    size_t steps = 0;
+    for (bool more = true; more; steps++) {
+        const size_t left = use().nodes;
+        more = graveyard.step();
+        // One beyond: the node that was waited with.
+        EXPECT_LE(left - use().nodes, NodePool::kStep + 1);
+        ASSERT_LE(steps, nodes / NodePool::kStep + 2);
+    }
+    EXPECT_EQ(use().nodes, before.nodes);
+    EXPECT_LE(use().chunks, before.chunks + 1);
+}
+
+TEST(MappingSet, W22_AllButTheEndsGoInOneStroke)
+{
+    const size_t before = use().nodes;
+    Waiting graveyard;
+    MappingSet set(&graveyard);
+    fill(set, kMany);
+    const size_t nodes = use().nodes - before;
+    EXPECT_EQ(set.remove(kPage, (kMany - 1) * kPage - 1), kMany - 2);
+    EXPECT_EQ(graveyard.buried, 1u);
+    EXPECT_EQ(use().nodes - before, nodes);
+    EXPECT_EQ(set.size(), 2u);
+    expect_same(set.next(0), &static_cast<const Mapping &>(mapping_at(0, 1)));
+    expect_same(set.next(1), &static_cast<const Mapping &>(mapping_at(kMany - 1, 1)));
+    graveyard.finish();
+    EXPECT_LE(use().nodes - before, 2u);
+}
+
+TEST(MappingSet, W11_GarbageIsUsedBeforeMoreMemoryIs)
+{
+    Waiting graveyard;
+    MappingSet set(&graveyard);
+    fill(set, kThreeSteps);
+    const size_t chunks = use().chunks;
+    set.clear();
+    graveyard.step();
+    // As fast as a driver may be: one step for each round.
+    for (int round = 0; round < 5; round++) {
+        fill(set, kThreeSteps / 2);
+        EXPECT_LE(use().chunks, chunks);
+        EXPECT_EQ(set.remove(0, UINT64_MAX), kThreeSteps / 2);
+        graveyard.step();
+    }
+    expect_equal(set, Model());
+    graveyard.finish();
+}
+
+TEST(MappingSet, W22_ManyListsGetOneStepAtATime)
+{
+    const size_t before = use().nodes;
+    Waiting graveyard;
+    for (int i = 0; i < 20; i++) {
+        MappingSet set(&graveyard);
+        fill(set, kMany / 2);
+        set.clear();
+    }
+    EXPECT_EQ(graveyard.buried, 20u);
+    for (bool more = true; more;) {
+        const size_t left = use().nodes;
+        more = graveyard.step();
+        EXPECT_LE(left - use().nodes, NodePool::kStep + 1);
+    }
+    EXPECT_EQ(use().nodes, before);
+}
+
+// The figures of the header.
+TEST(MappingSet, W11_BytesPerMapping)
+{
+    const auto bytes = [](size_t before) {
+        return static_cast<double>((use().chunks - before) * kChunk) / kMany;
+    };
+    std::mt19937_64 random(1);
+    std::vector<uint64_t> pages(kMany);
+    for (uint64_t i = 0; i < kMany; i++) {
+        pages[i] = i;
+    }
+    const size_t before = use().chunks;
+    for (const bool upwards : {true, false}) {
+        MappingSet set;
+        for (uint64_t i = 0; i < kMany; i++) {
+            set.insert(mapping_at(upwards ? i : kMany - 1 - i, 1));
+        }
+        EXPECT_LE(bytes(before), 24);
+    }
+    EXPECT_LE(use().chunks, before + 1);
+    std::shuffle(pages.begin(), pages.end(), random);
+    {
+        MappingSet set;
+        for (const uint64_t page : pages) {
+            set.insert(mapping_at(page, 1));
+        }
+        EXPECT_LE(bytes(before), 34);
+    }
+    {
+        MappingSet set;
+        for (uint64_t i = 0; i < kMany; i++) {
+            set.insert(mapping_at(random() >> 20, 1));
+        }
+        EXPECT_GT(set.size(), kMany - 100);
+        EXPECT_LE(bytes(before), 34);
+    }
+    EXPECT_LE(use().chunks, before + 1);
 }
 
 // Waits for the readers of the moment, as RCU does.
@@ -240,7 +420,8 @@ public:
         while (first_) {
             ViommuDeferred *const deferred = first_;
             first_ = static_cast<ViommuDeferred *>(deferred->link[0]);
-            deferred->reclaim(deferred);
+            while (deferred->reclaim(deferred)) {
+            }
         }
     }
     ~GracePeriods() { reclaim(); }
@@ -296,9 +477,20 @@ TEST(MappingSet, ReadersAlwaysSeeWhatStaysAndNeverWhatIsNot)
                 set.insert(mapping_at(64 * gap + page, 1));
             }
         }
+        // One by one, in one stroke, or all between two that stay.
         for (uint64_t gap = base; gap < base + 40; gap++) {
-            ASSERT_EQ(set.take((64 * gap + 1) * kPage, (64 * gap + 63) * kPage - 1, removed), 62u);
+            const uint64_t from = (64 * gap + 1) * kPage, last = (64 * gap + 63) * kPage - 1;
+            if (gap % 2 == 0) {
+                ASSERT_EQ(set.take(from, last, removed), 62u);
+            } else {
+                ASSERT_EQ(set.remove(from, last), 62u);
+            }
         }
+        const uint64_t gap = random() % kStable;
+        for (uint64_t page = 1; page < 63; page++) {
+            set.insert(mapping_at(64 * gap + page, 1));
+        }
+        ASSERT_EQ(set.remove((64 * gap + 1) * kPage, (64 * gap + 63) * kPage - 1), 62u);
         graveyard.reclaim();
     }
     stop = true;

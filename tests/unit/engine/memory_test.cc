@@ -7,6 +7,10 @@
 #include <cstdlib>
 #include <new>
 
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 namespace
 {
 
@@ -67,6 +71,18 @@ void operator delete[](void *memory, size_t) noexcept
     std::free(memory);
 }
 
+// What nodes are made of.
+void *mmap(void *at, size_t size, int protection, int flags, int file, off_t offset) noexcept
+{
+    if (allocations_left == 0) {
+        return MAP_FAILED;
+    }
+    if (allocations_left > 0) {
+        allocations_left--;
+    }
+    return reinterpret_cast<void *>(syscall(SYS_mmap, at, size, protection, flags, file, offset));
+}
+
 namespace viommu::test
 {
 
@@ -103,24 +119,34 @@ int send_starved(Machine &machine, const Request &request)
 
 TEST(Memory, W11_MapAnswersNomemAndChangesNothing)
 {
-    Machine machine;
+    // Enough for several chunks of nodes, so that memory is short also in the
+    // middle of a split.
+    constexpr uint64_t kPages = 20000;
+    Machine machine(Config().quota(kPages, 1));
     Function &nic = machine.add(0x30);
     EXPECT_EQ(machine.attach(1, 0x30), OK);
-    const Request request = Request::map(1, 0x1000, 0x1fff, 0x5000, RW);
-    int status = 0;
-    const long failures = starve(
-        [&] {
-            status = send_starved(machine, request);
-            return status == OK;
-        },
-        [&] {
-            EXPECT_EQ(status, NOMEM);
-            EXPECT_EQ(machine.stats().mappings, 0u);
-            EXPECT_EQ(machine.look(nic, 0x1000).rights, 0u);
-        });
-    EXPECT_GT(failures, 0);
-    EXPECT_EQ(machine.look(nic, 0x1000).phys, 0x5000u);
-    EXPECT_EQ(machine.stats().mappings, 1u);
+    long failures = 0;
+    for (uint64_t i = 0; i < kPages && !HasFailure(); i++) {
+        const uint64_t iova = i * 7919 % kPages << 12;
+        const Request request = Request::map(1, iova, iova + 0xfff, iova + 0x5000, RW);
+        int status = 0;
+        failures += starve(
+            [&] {
+                status = send_starved(machine, request);
+                return status == OK;
+            },
+            [&] {
+                EXPECT_EQ(status, NOMEM);
+                EXPECT_EQ(machine.stats().mappings, i);
+                EXPECT_EQ(machine.look(nic, iova).rights, 0u);
+            });
+        EXPECT_EQ(machine.look(nic, iova).phys, iova + 0x5000);
+    }
+    EXPECT_GT(failures, 3);
+    EXPECT_EQ(machine.stats().mappings, kPages);
+    for (uint64_t page = 0; page < kPages; page++) {
+        ASSERT_EQ(machine.look(nic, page << 12).phys, (page << 12) + 0x5000);
+    }
 }
 
 TEST(Memory, W11_W6_AttachAnswersNomemAndChangesNothing)
@@ -248,16 +274,15 @@ TEST(Memory, W11_EndpointAndEngineAreNull)
     Config config;
     config.regions = &region;
     config.region_count = 1;
-    const ViommuCallbacks callbacks{
-        VIOMMU_ABI_VERSION,
-        [](void *, ViommuDeferred *deferred) { deferred->reclaim(deferred); },
-        [](void *, uint32_t, ViommuIdentity *) { return false; },
-        [](void *, void *, uint32_t *) { return false; },
-        [](void *) {},
-        [](void *) {},
-        [](void *, void *, bool) {},
-        [](void *, void *, uint64_t, uint64_t, uint64_t, uint32_t) {},
-        [](void *, void *, uint64_t, uint64_t) {}};
+    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION,
+                                    reclaim_now,
+                                    [](void *, uint32_t, ViommuIdentity *) { return false; },
+                                    [](void *, void *, uint32_t *) { return false; },
+                                    [](void *) {},
+                                    [](void *) {},
+                                    [](void *, void *, bool) {},
+                                    [](void *, void *, uint64_t, uint64_t, uint64_t, uint32_t) {},
+                                    [](void *, void *, uint64_t, uint64_t) {}};
     ViommuEngine *engine = nullptr;
     char error[64] = "";
     EXPECT_GT(starve(

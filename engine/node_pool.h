@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The memory of all nodes in the process.  It comes from the system in chunks of
+// 64 KiB and goes back, chunk by chunk, when nothing of a chunk is used; one free
+// chunk is kept.
+//
+// A tree that has left its set is garbage: first readers may still be in it, then
+// it is taken apart in steps of at most kStep nodes, so that whoever reclaims is
+// never busy for long, however large the tree was.  New nodes are taken from
+// garbage first: it cannot pile up while steps are waited for.
+#pragma once
+
+#include "annotations.h"
+#include "mapping_set.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+
+namespace viommu
+{
+
+// A leaf: no other lock is taken under it, and translate() never takes it.
+class VIOMMU_CAPABILITY("pool lock") PoolCapability
+{
+};
+inline constexpr PoolCapability pool_lock{};
+
+// All may be called by any thread.
+class NodePool
+{
+public:
+    static constexpr size_t kStep = 2048;
+
+    constexpr NodePool() = default;
+    NodePool(const NodePool &) = delete;
+    NodePool &operator=(const NodePool &) = delete;
+
+    static NodePool &instance();
+
+    // Room for one node.  Throws std::bad_alloc.
+    void *allocate();
+
+    // A node that no reader has seen.
+    void release(MappingSet::Node *node) noexcept;
+
+    // The trees of a list that no reader is in: at once, or by steps.  A step
+    // returns true if it is to be called again with the same list; until then the
+    // first node stays.  The first call only makes garbage of the list, and the
+    // steps are made on behalf of one list at a time: so any number of lists that
+    // are called for in turn get no more than one step done.
+    void free(MappingSet::Node *trees) noexcept;
+    bool step(MappingSet::Node *trees) noexcept;
+
+    struct Use {
+        size_t nodes;  // not free, garbage included
+        size_t chunks; // of the system
+    };
+    Use use() noexcept;
+
+private:
+    struct Chunk;
+    class Guard;
+
+    static Chunk *new_chunk() noexcept;
+
+    void add(MappingSet::Node *trees) VIOMMU_REQUIRES(pool_lock);
+    MappingSet::Node *pluck() VIOMMU_REQUIRES(pool_lock);
+    // A chunk that became free and is not to be kept goes to `unused`.
+    void put(void *block, Chunk *&unused) VIOMMU_REQUIRES(pool_lock);
+    void insert(Chunk *chunk) VIOMMU_REQUIRES(pool_lock);
+    void remove(Chunk *chunk) VIOMMU_REQUIRES(pool_lock);
+
+    std::mutex lock_;
+    Chunk *partial_ VIOMMU_GUARDED_BY(pool_lock) = nullptr; // some blocks free, some not
+    Chunk *spare_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;
+    MappingSet::Node *garbage_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;
+    // First node of the list on whose behalf the steps are made.
+    MappingSet::Node *sweeper_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;
+    Use use_ VIOMMU_GUARDED_BY(pool_lock){0, 0};
+};
+
+} // namespace viommu

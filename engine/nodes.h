@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// The nodes of a MappingSet's tree, which says how they are read and changed.
+//
+// All are blocks of one size.  A mapping takes one slot of a leaf, 20 bytes; one
+// that is longer than a slot can say takes two: the tail repeats the start, so
+// that a search by address always ends behind both, and has the extent where
+// others have the physical address.
+#pragma once
+
+#include "mapping_set.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace viommu
+{
+
+inline constexpr size_t kNodeSize = 1024;
+
+// Readers compare versions after reading: on the data the acquire keeps the
+// comparison behind it.
+template <typename T> T peek(const std::atomic<T> &field)
+{
+    return field.load(std::memory_order_acquire);
+}
+
+// The release keeps the data behind the odd version that announces it.
+template <typename T> void poke(std::atomic<T> &field, T value)
+{
+    field.store(value, std::memory_order_release);
+}
+
+// For the writer, who alone changes anything.
+template <typename T> T own(const std::atomic<T> &field)
+{
+    return field.load(std::memory_order_relaxed);
+}
+
+// While another thread is about to finish.
+inline void relax()
+{
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// How many of keys[0, count) are at most `key`; the keys ascend.
+inline size_t count_up_to(const std::atomic<uint64_t> *keys, size_t count, uint64_t key)
+{
+    size_t low = 0;
+    while (count > 0) {
+        const size_t half = count / 2;
+        if (peek(keys[low + half]) <= key) {
+            low += half + 1;
+            count -= half + 1;
+        } else {
+            count = half;
+        }
+    }
+    return low;
+}
+
+struct MappingSet::Node : ViommuDeferred {
+    explicit Node(uint8_t height) : ViommuDeferred{}, level(height) {}
+
+    // The version to compare later.
+    uint64_t note() const
+    {
+        uint64_t seen = peek(version);
+        while ((seen & 1) != 0) {
+            relax();
+            seen = peek(version);
+        }
+        return seen;
+    }
+
+    bool unchanged(uint64_t noted) const
+    {
+        return version.load(std::memory_order_relaxed) == noted;
+    }
+
+    // Below it in a list of trees that have left theirs.  Not for readers.
+    Node *next = nullptr;
+
+    std::atomic<uint64_t> version{0}; // odd: under change
+    std::atomic<uint16_t> count{0};   // slots, or children
+    std::atomic<uint16_t> head{0};    // of a leaf: the first slot in use
+    uint16_t tails = 0;               // of those slots; not for readers
+    const uint8_t level;              // 0: a leaf
+};
+
+struct alignas(64) MappingSet::Leaf final : Node {
+    static constexpr size_t kSlots = 48;
+
+    Leaf() : Node(0) {}
+
+    static size_t width(const Mapping &mapping)
+    {
+        return mapping.last - mapping.iova < kTail ? 1 : 2;
+    }
+    size_t mappings() const { return own(count) - tails; }
+
+    // Slots [begin(), end()) are in use.  For the writer.
+    size_t begin() const { return own(head); }
+    size_t end() const { return begin() + own(count); }
+    bool is_tail(size_t slot) const { return own(extent[slot]) >> kFlagBits == kTail; }
+
+    // The mapping of which `slot` is the last one.
+    Mapping ending(size_t slot) const
+    {
+        const uint64_t from = peek(start[slot]);
+        const uint32_t word = peek(extent[slot]);
+        const uint32_t flags = word & kFlags;
+        if (word >> kFlagBits == kTail && slot > 0) {
+            return Mapping{from, from + peek(phys[slot]), peek(phys[slot - 1]), flags};
+        }
+        return Mapping{from, from + (word >> kFlagBits), peek(phys[slot]), flags};
+    }
+    // The slot after the mapping that begins with `slot`.
+    size_t after(size_t slot) const
+    {
+        return slot + 1 < end() && is_tail(slot + 1) ? slot + 2 : slot + 1;
+    }
+
+    struct Search {
+        size_t end; // the slot after those that start at or below the address
+        bool found; // whether there are any
+    };
+    Search search(uint64_t iova) const
+    {
+        // A reader may see any numbers.
+        const size_t from = std::min<size_t>(peek(head), kSlots);
+        const size_t n = std::min<size_t>(peek(count), kSlots - from);
+        const size_t below = count_up_to(start.data() + from, n, iova);
+        return {from + below, below > 0};
+    }
+    // The first slot that starts at or above `iova`, or above.
+    size_t lower(uint64_t iova) const { return iova == 0 ? begin() : upper(iova - 1); }
+    size_t upper(uint64_t iova) const { return search(iova).end; }
+
+    // The rest changes the leaf.
+
+    // There is room.  Where neighbours move, it is the shorter side.
+    void insert(size_t at, const Mapping &mapping);
+    void erase(size_t from, size_t to);
+    // Slots from `from` on go to the end of `target`.
+    void move_tail(size_t from, Leaf &target);
+    // Where the next insertion is to find room, while the leaf is empty.
+    void start_at(size_t slot) { poke(head, static_cast<uint16_t>(slot)); }
+
+    std::array<std::atomic<uint64_t>, kSlots> start{};
+    std::array<std::atomic<uint64_t>, kSlots> phys{};
+    std::array<std::atomic<uint32_t>, kSlots> extent{}; // last - start and MAP flags
+
+private:
+    static constexpr uint32_t kFlagBits = 3;
+    static constexpr uint32_t kFlags = (1u << kFlagBits) - 1;
+    static constexpr uint32_t kTail = UINT32_MAX >> kFlagBits;
+
+    void copy_slots(size_t from, size_t n, Leaf &target, size_t to) const;
+};
+
+// Child i holds the mappings that start in [key[i - 1], key[i]).
+struct alignas(64) MappingSet::Inner final : Node {
+    static constexpr size_t kChildren = 61;
+
+    explicit Inner(uint8_t height) : Node(height) {}
+
+    size_t child_for(uint64_t iova) const
+    {
+        // A reader may see any count.
+        return count_up_to(keys.data(), std::clamp<size_t>(peek(count), 1, kChildren) - 1, iova);
+    }
+
+    // The rest changes the node.
+
+    // A child that is not the first, and the key before it.
+    void insert(size_t at, uint64_t before, Node *child);
+    // Children [begin, end), each with the key before it; the first child, which
+    // has none, with the one behind it.
+    void erase(size_t begin, size_t end);
+    // Children [from, count) become the content of the empty `target`; returns
+    // the key that was before them.
+    uint64_t move_tail(size_t from, Inner &target);
+    // All of `other`, and the key between the two.
+    void append(Inner &other, uint64_t before);
+
+    std::array<std::atomic<uint64_t>, kChildren - 1> keys{};
+    std::array<std::atomic<Node *>, kChildren> children{};
+};
+
+} // namespace viommu
