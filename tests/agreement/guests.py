@@ -81,6 +81,10 @@ def acpi_tables(qemu, signature):
     return [table for table in map(memory.table, entries) if table[:4] == signature]
 
 
+# No function is ever in it: its endpoint IDs belong to virtio-mmio transports.
+EMPTY_SEGMENT = 0xffff
+
+
 def viot_claims(qemu):
     tables = acpi_tables(qemu, b"VIOT")
     require(len(tables) == 1, f"there are {len(tables)} VIOT tables")
@@ -106,10 +110,22 @@ def viot_claims(qemu):
             require(not any(table[at + 18:at + 24]), f"VIOT: reserved bytes of node {i}")
         at += length
     require(at == len(table), "VIOT: bytes follow the last node")
+    idle, busy = [], set()
     for endpoint, segment_start, segment_end, first, last, output in ranges:
-        require(segment_start == segment_end == 0, "VIOT: a range leaves segment 0")
         require(output in iommus, f"VIOT: no IOMMU is at offset {output}")
+        if segment_start == segment_end == EMPTY_SEGMENT:
+            require(first == last and endpoint == EMPTY_SEGMENT << 16 | first,
+                    "VIOT: a range without functions is not of its own kind")
+            idle.append((output, first))
+            continue
+        require(segment_start == segment_end == 0, "VIOT: a range leaves segment 0")
+        busy.add(output)
         yield iommus[output], first, last, endpoint
+    # Linux crashes on an IOMMU that no range refers to, if there is no other node for it.
+    outputs = [output for output, _ in idle]
+    require(len(set(outputs)) == len(outputs) == len({first for _, first in idle}) and
+            busy.isdisjoint(outputs) and busy.union(outputs) == iommus.keys(),
+            "VIOT: an IOMMU is not referred to in one way")
 
 
 # --- the array in config space ---------------------------------------------------------
