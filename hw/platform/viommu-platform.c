@@ -41,15 +41,29 @@ typedef struct Platform {
 
 static Platform platform;
 
-static const char *device_name(DeviceState *dev)
+char *viommu_platform_device_name(DeviceState *dev)
 {
-    return dev->id ?: dev->canonical_path;
+    const char *type = object_get_typename(OBJECT(dev));
+    PCIDevice *pci = (PCIDevice *)object_dynamic_cast(OBJECT(dev),
+                                                      TYPE_PCI_DEVICE);
+
+    if (dev->id) {
+        return g_strdup(dev->id);
+    }
+    if (pci) {
+        return g_strdup_printf("%s at %02x:%02x.%x", type, pci_dev_bus_num(pci),
+                               PCI_SLOT(pci->devfn), PCI_FUNC(pci->devfn));
+    }
+    if (dev->parent_bus && dev->parent_bus != sysbus_get_default()) {
+        return g_strdup_printf("%s on %s", type, dev->parent_bus->name);
+    }
+    return g_strdup(type);
 }
 
 /* The user named the PCI function, or the device that sits on a transport. */
-static const char *iommu_name(VirtIOIOMMU *s)
+static char *iommu_name(VirtIOIOMMU *s)
 {
-    return device_name(s->on_mmio ? DEVICE(s) : s->transport);
+    return viommu_platform_device_name(s->on_mmio ? DEVICE(s) : s->transport);
 }
 
 /* -- spaces -- */
@@ -75,19 +89,22 @@ static void drop_space(gpointer space)
     viommu_space_drop(space);
 }
 
+static VirtIOIOMMU *manager_of_id(uint32_t id)
+{
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        if (viommu_topology_manages(platform.topology, i, id)) {
+            return g_ptr_array_index(platform.iommus, i);
+        }
+    }
+    return NULL;
+}
+
 static VirtIOIOMMU *manager_of(const ViommuSpace *space)
 {
     PCIBus *root = space->place.bus;
 
     if (!root) {
-        uint32_t id = viommu_platform_endpoint_id(space);
-
-        for (guint i = 0; i < platform.iommus->len; i++) {
-            if (viommu_topology_manages(platform.topology, i, id)) {
-                return g_ptr_array_index(platform.iommus, i);
-            }
-        }
-        return NULL;
+        return manager_of_id(viommu_platform_endpoint_id(space));
     }
     while (!pci_bus_is_root(root)) {
         root = pci_get_bus(root->parent_dev);
@@ -378,8 +395,35 @@ static GPtrArray *root_buses(void)
     return buses;
 }
 
-/* Expander buses are asked about through the bus that carries them. */
-static bool hook_root_buses(Error **errp)
+static int find_object(Object *obj, void *opaque)
+{
+    void **wanted = opaque;
+
+    return obj == *wanted;
+}
+
+/* What IOMMUs of other kinds hand to the PCI core is themselves, mostly. */
+static char *other_iommu_name(PCIBus *bus)
+{
+    void *opaque = bus->iommu_opaque;
+
+    if (opaque && object_child_foreach_recursive(OBJECT(qdev_get_machine()),
+                                                 find_object, &opaque)) {
+        DeviceState *dev = (DeviceState *)object_dynamic_cast(opaque,
+                                                              TYPE_DEVICE);
+
+        if (dev) {
+            return viommu_platform_device_name(dev);
+        }
+    }
+    return g_strdup("an IOMMU of another kind");
+}
+
+/*
+ * Expander buses are asked about through the bus that carries them.  @s is the
+ * one that wants them now.
+ */
+static bool hook_root_buses(VirtIOIOMMU *s, Error **errp)
 {
     g_autoptr(GPtrArray) buses = root_buses();
 
@@ -387,12 +431,40 @@ static bool hook_root_buses(Error **errp)
         PCIBus *bus = g_ptr_array_index(buses, i);
 
         if (bus->iommu_ops && bus->iommu_ops != &pci_ops) {
-            error_setg(errp, "virtio-iommu: root bus '%s' has another IOMMU",
-                       BUS(bus)->name);
+            g_autofree char *name = iommu_name(s);
+            g_autofree char *other = other_iommu_name(bus);
+
+            error_setg(errp, "root bus %s has two IOMMUs: %s and %s",
+                       BUS(bus)->name, name, other);
             return false;
         }
         if (!bus->parent_dev) {
             pci_setup_iommu(bus, &pci_ops, NULL);
+        }
+    }
+    return true;
+}
+
+/*
+ * Where no IOMMU is, such a back end is nobody's business; see get_dma_as() of
+ * the transports' bus.
+ */
+static bool check_back_ends(Error **errp)
+{
+    for (guint i = 0; i < platform.transports->len; i++) {
+        DeviceState *transport = g_ptr_array_index(platform.transports, i);
+        VirtIODevice *vdev = viommu_mmio_endpoint(transport);
+        VirtIOIOMMU *s = vdev && vdev->dma_as == &address_space_memory
+                         ? manager_of_id((VIOMMU_SEGMENT_MMIO << 16) + i)
+                         : NULL;
+
+        if (s) {
+            g_autofree char *name = iommu_name(s);
+            g_autofree char *device = viommu_platform_device_name(DEVICE(vdev));
+
+            error_setg(errp, "%s is behind IOMMU %s, but its back end does not "
+                       "support iommu_platform=on", device, name);
+            return false;
         }
     }
     return true;
@@ -419,13 +491,15 @@ static bool build_topology(Error **errp)
         .root_bus_count = buses->len,
         .mmio_endpoints = endpoints,
     };
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     char sentence[SENTENCE];
 
     for (guint i = 0; i < platform.iommus->len; i++) {
         VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
 
+        g_ptr_array_add(names, iommu_name(s));
         iommus[i] = (ViommuIommuDesc) {
-            .name = iommu_name(s),
+            .name = g_ptr_array_index(names, names->len - 1),
             .kind = s->on_mmio ? VIOMMU_IOMMU_MMIO : VIOMMU_IOMMU_PCI,
             .requester_id = s->on_mmio
                             ? 0 : pci_get_bdf(PCI_DEVICE(s->transport)),
@@ -451,14 +525,10 @@ static bool build_topology(Error **errp)
         DeviceState *transport = g_ptr_array_index(transports, i);
         VirtIODevice *vdev = viommu_mmio_endpoint(transport);
 
-        if (vdev && vdev->dma_as == &address_space_memory) {
-            error_setg(errp, "virtio-iommu: iommu_platform=on is not supported "
-                       "by the device '%s'", device_name(DEVICE(vdev)));
-            return false;
-        }
         if (vdev) {
+            g_ptr_array_add(names, viommu_platform_device_name(DEVICE(vdev)));
             endpoints[machine.mmio_endpoint_count++] = (ViommuMmioEndpointDesc) {
-                .name = device_name(DEVICE(vdev)),
+                .name = g_ptr_array_index(names, names->len - 1),
                 .index = i,
                 .base = viommu_mmio_base(transport),
                 .iommu = VIOMMU_NO_IOMMU,
@@ -469,10 +539,10 @@ static bool build_topology(Error **errp)
     platform.topology = viommu_topology_new(&machine, sentence,
                                             sizeof(sentence));
     if (!platform.topology) {
-        error_setg(errp, "virtio-iommu: %s", sentence);
+        error_setg(errp, "%s", sentence);
         return false;
     }
-    return true;
+    return check_back_ends(errp);
 }
 
 static void describe_in_fdt(Error **errp)
@@ -503,7 +573,9 @@ static void machine_done(Notifier *notifier, void *data)
     gpointer value;
 
     /* Another kind of IOMMU may have come after ours. */
-    hook_root_buses(&error_fatal);
+    if (platform.iommus->len) {
+        hook_root_buses(g_ptr_array_index(platform.iommus, 0), &error_fatal);
+    }
 
     platform.root_buses = root_buses();
     platform.transports = viommu_mmio_transports();
@@ -541,12 +613,12 @@ static void platform_init(void)
 
 bool viommu_platform_add(VirtIOIOMMU *s, Error **errp)
 {
-    if (!hook_root_buses(errp)) {
+    if (!hook_root_buses(s, errp)) {
         return false;
     }
     if (platform.topology) {
-        error_setg(errp, "virtio-iommu: an IOMMU cannot be added to a machine "
-                   "that runs");
+        error_setg(errp, "a virtio-iommu cannot be added to a machine that "
+                   "runs");
         return false;
     }
     if (!platform.iommus) {
@@ -554,11 +626,6 @@ bool viommu_platform_add(VirtIOIOMMU *s, Error **errp)
     }
     g_ptr_array_add(platform.iommus, s);
     return true;
-}
-
-bool viommu_platform_has_iommu(void)
-{
-    return platform.iommus && platform.iommus->len;
 }
 
 void viommu_platform_remove(VirtIOIOMMU *s)

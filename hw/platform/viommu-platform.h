@@ -18,8 +18,11 @@
 bool viommu_platform_add(VirtIOIOMMU *s, Error **errp);
 void viommu_platform_remove(VirtIOIOMMU *s);
 
-/* True if the machine has an IOMMU by now. */
-bool viommu_platform_has_iommu(void);
+/*
+ * What sentences call @dev: its id, or else its type and where it is.  To be
+ * freed by the caller.
+ */
+char *viommu_platform_device_name(DeviceState *dev);
 
 /*
  * The MSI doorbell that DMA reaches untranslated on this machine; false if the

@@ -108,7 +108,7 @@ bool viommu_device_set_topology(VirtIOIOMMU *s, const ViommuTopology *topology,
     size = viommu_topology_array(topology, index, s->topology, s->config_limit,
                                  NULL, 0, sentence, sizeof(sentence));
     if (!size) {
-        error_setg(errp, "virtio-iommu: topology: %s", sentence);
+        error_setg(errp, "%s", sentence);
         return false;
     }
     s->array_size = size - COMMON_CONFIG;
@@ -258,7 +258,7 @@ static bool collect_regions(VirtIOIOMMU *s, ViommuRegion **out, size_t *count,
         msi += (*out)[i].subtype == VIOMMU_RESV_MSI;
     }
     if (msi > 1) {
-        error_setg(errp, "reserved-regions leaves %zu MSI regions, but an "
+        error_setg(errp, "the reserved regions leave %zu MSI regions, but an "
                    "endpoint can have one only", msi);
         return false;
     }

@@ -29,7 +29,7 @@ struct VirtIOIOMMU {
     VirtIODevice parent_obj;
 
     /* properties */
-    PCIBus *primary_bus;
+    PCIBus *primary_bus;        /* the PCI function's own, for users to read */
     bool boot_bypass;
     GranuleMode granule_mode;
     uint8_t aw_bits;

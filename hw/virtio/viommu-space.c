@@ -273,7 +273,8 @@ void viommu_space_bind(ViommuSpace *space, VirtIOIOMMU *s)
 {
     space->endpoint = viommu_endpoint_new(s->engine, space, NULL, 0);
     if (!space->endpoint) {
-        g_error("virtio-iommu: out of memory for an endpoint");
+        /* The engine's settings are checked: GLib ends QEMU for no less. */
+        g_error("virtio-iommu: no memory for an endpoint");
     }
     space->s = s;
     object_ref(OBJECT(s));

@@ -762,7 +762,8 @@ static void cached_by_the_function(void)
     "-chardev socket,id=vu,path=%s,abstract=on "
 #define MMIO_FS                                                                                    \
     "-device vhost-user-fs-device,bus=virtio-mmio-bus.2,chardev=vu,tag=x,iommu_platform=on "
-#define MMIO_IOMMU "-device virtio-iommu-mmio,bus=virtio-mmio-bus.1 "
+#define MMIO_IOMMU "-device virtio-iommu-mmio,id=iommu0,bus=virtio-mmio-bus.1 "
+#define MMIO_IOMMU_OF_PCI "-device virtio-iommu-mmio,bus=virtio-mmio-bus.1,root-bus=pcie.0 "
 
 static void mmio_endpoint_is_served(void)
 {
@@ -791,18 +792,27 @@ static void mmio_endpoint_is_served(void)
     }
 }
 
-/* Such a back end is nobody's business as long as there is no IOMMU. */
+/* Such a back end is nobody's business as long as no IOMMU manages its transport. */
 static void backend_that_knows_no_iommu(void)
 {
-    g_autofree char *name = g_strdup_printf("viommu-test-%d", getpid());
-    Bench *t = g_new0(Bench, 1);
+    static const char *const machines[] = {
+        MMIO_FS,
+        "-machine acpi=on,pcie=on " MMIO_IOMMU_OF_PCI MMIO_FS,
+        "-machine acpi=on,pcie=on " MMIO_FS MMIO_IOMMU_OF_PCI,
+        "-machine acpi=on,pcie=on -device virtio-iommu-pci,root-bus=pcie.0 " MMIO_FS,
+    };
 
-    t->backend = backend_with(name, 0);
-    t->vt = vt_machine_microvm(MMIO_ARGS MMIO_FS, name);
-    virtio_mmio_probe(t->vt, &t->dev, TRANSPORT(2), ID_FS);
-    bench_start(t);
-    g_assert_cmphex(virtio_status(&t->dev) & STATUS_DRIVER_OK, !=, 0);
-    bench_free(t);
+    for (unsigned i = 0; i < G_N_ELEMENTS(machines); i++) {
+        g_autofree char *name = g_strdup_printf("viommu-test-%d-%u", getpid(), i);
+        Bench *t = g_new0(Bench, 1);
+
+        t->backend = backend_with(name, 0);
+        t->vt = vt_machine_microvm(MMIO_ARGS "%s", name, machines[i]);
+        virtio_mmio_probe(t->vt, &t->dev, TRANSPORT(2), ID_FS);
+        bench_start(t);
+        g_assert_cmphex(virtio_status(&t->dev) & STATUS_DRIVER_OK, !=, 0);
+        bench_free(t);
+    }
 }
 
 static void backend_that_knows_no_iommu_behind_one(void)
@@ -813,7 +823,7 @@ static void backend_that_knows_no_iommu_behind_one(void)
         g_autofree char *name = g_strdup_printf("viommu-test-%d-%u", getpid(), i);
         Backend *b = backend_with(name, 0);
 
-        assert_refused("not supported by the device",
+        assert_refused("vhost-user-fs-device on virtio-mmio-bus.2 is behind IOMMU iommu0",
                        "-machine microvm,acpi=off -global virtio-mmio.force-legacy=off " MMIO_ARGS
                        "%s",
                        name, orders[i]);
