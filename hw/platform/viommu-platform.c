@@ -30,6 +30,7 @@ typedef struct Platform {
     GPtrArray *iommus;          /* VirtIOIOMMU, in the order of their index */
     GHashTable *spaces;         /* ViommuPlace -> ViommuSpace */
     GPtrArray *root_buses;      /* PCIBus, by number; fixed at machine-done */
+    GPtrArray *functions;       /* PCIDevice; NULL: to be collected anew */
     GPtrArray *transports;      /* DeviceState, by address; likewise */
     ViommuTopology *topology;   /* NULL before machine-done */
     DeviceListener device_listener;
@@ -102,6 +103,7 @@ static VirtIOIOMMU *manager_of_id(uint32_t id)
 static VirtIOIOMMU *manager_of(const ViommuSpace *space)
 {
     PCIBus *root = space->place.bus;
+    g_autofree char *name = NULL;
 
     if (!root) {
         return manager_of_id(viommu_platform_endpoint_id(space));
@@ -109,9 +111,9 @@ static VirtIOIOMMU *manager_of(const ViommuSpace *space)
     while (!pci_bus_is_root(root)) {
         root = pci_get_bus(root->parent_dev);
     }
+    name = viommu_pci_root_bus_name(root);
     for (guint i = 0; i < platform.iommus->len; i++) {
-        if (viommu_topology_root_bus_iommu(platform.topology,
-                                           BUS(root)->name) == i) {
+        if (viommu_topology_root_bus_iommu(platform.topology, name) == i) {
             return g_ptr_array_index(platform.iommus, i);
         }
     }
@@ -281,6 +283,56 @@ static ViommuSpace *managed_space_of(PCIDevice *dev)
     return space && space->s ? space : NULL;
 }
 
+/*
+ * PCIe expander buses are asked about through the bus that carries them.  What
+ * is behind a conventional one would then do DMA under the expander's own ID on
+ * that bus, and not under an ID of the root bus where guests see it.
+ */
+static bool is_hooked(PCIBus *root)
+{
+    return !root->parent_dev || !pci_bus_is_express(root);
+}
+
+/* A device behind an expander may ask before the machine is complete. */
+static void hook_expander(PCIDevice *dev)
+{
+    PCIBus *sec;
+
+    QLIST_FOREACH(sec, &pci_get_bus(dev)->child, sibling) {
+        if (sec->parent_dev == dev && pci_bus_is_root(sec) && is_hooked(sec) &&
+            !sec->iommu_ops) {
+            pci_setup_iommu(sec, &pci_ops, NULL);
+        }
+    }
+}
+
+static void device_realized(DeviceListener *listener, DeviceState *dev)
+{
+    PCIDevice *pci_dev =
+        (PCIDevice *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE);
+
+    if (pci_dev) {
+        g_clear_pointer(&platform.functions, g_ptr_array_unref);
+        hook_expander(pci_dev);
+    }
+}
+
+/*
+ * @dev no longer does DMA.  Whoever attached its alias by the alias's own ID
+ * attached what is behind it: without any, the attachment ends as well, or the
+ * next one to come would inherit it.
+ */
+static void forget_function(ViommuSpace *space, PCIDevice *dev)
+{
+    ViommuPlace place = viommu_pci_dma_place(dev);
+
+    viommu_endpoint_forget_member(space->endpoint, (uintptr_t)dev);
+    if (place_equal(&place, &space->place) &&
+        !viommu_pci_place_in_use(platform.root_buses, &place)) {
+        viommu_endpoint_forget_member(space->endpoint, (uintptr_t)space);
+    }
+}
+
 static void device_unrealized(DeviceListener *listener, DeviceState *dev)
 {
     PCIDevice *pci_dev =
@@ -291,6 +343,7 @@ static void device_unrealized(DeviceListener *listener, DeviceState *dev)
     if (!pci_dev) {
         return;
     }
+    g_clear_pointer(&platform.functions, g_ptr_array_unref);
     g_hash_table_remove(platform.switched_off, pci_dev);
     g_hash_table_iter_init(&iter, spaces());
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
@@ -299,7 +352,7 @@ static void device_unrealized(DeviceListener *listener, DeviceState *dev)
         if (viommu_pci_place_gone(&space->place, pci_dev)) {
             g_hash_table_iter_remove(&iter);
         } else if (space->s) {
-            viommu_endpoint_forget_member(space->endpoint, (uintptr_t)pci_dev);
+            forget_function(space, pci_dev);
         }
     }
 }
@@ -327,9 +380,25 @@ static void note_switched_off(PCIDevice *dev)
 
 static void look_for_switched_off(void)
 {
-    if (platform.root_buses) {
-        viommu_pci_for_each_switched_off(platform.root_buses,
-                                         note_switched_off);
+    bool settled = true;
+
+    if (!platform.root_buses) {
+        return;
+    }
+    if (!platform.functions) {
+        platform.functions = viommu_pci_functions(platform.root_buses,
+                                                  &settled);
+    }
+    for (guint i = 0; i < platform.functions->len; i++) {
+        PCIDevice *dev = g_ptr_array_index(platform.functions, i);
+
+        /* One that fails to be realized vanishes without a word. */
+        if (DEVICE(dev)->realized && viommu_pci_switched_off(dev)) {
+            note_switched_off(dev);
+        }
+    }
+    if (!settled) {
+        g_clear_pointer(&platform.functions, g_ptr_array_unref);
     }
 }
 
@@ -354,7 +423,7 @@ static void forget_switched_off(void *opaque)
         ViommuSpace *space = managed_space_of(key);
 
         if (space) {
-            viommu_endpoint_forget_member(space->endpoint, (uintptr_t)key);
+            forget_function(space, key);
         }
     }
 }
@@ -419,10 +488,7 @@ static char *other_iommu_name(PCIBus *bus)
     return g_strdup("an IOMMU of another kind");
 }
 
-/*
- * Expander buses are asked about through the bus that carries them.  @s is the
- * one that wants them now.
- */
+/* @s is the one that wants them now. */
 static bool hook_root_buses(VirtIOIOMMU *s, Error **errp)
 {
     g_autoptr(GPtrArray) buses = root_buses();
@@ -438,7 +504,7 @@ static bool hook_root_buses(VirtIOIOMMU *s, Error **errp)
                        BUS(bus)->name, name, other);
             return false;
         }
-        if (!bus->parent_dev) {
+        if (is_hooked(bus)) {
             pci_setup_iommu(bus, &pci_ops, NULL);
         }
     }
@@ -514,8 +580,9 @@ static bool build_topology(Error **errp)
         PCIBus *next = i + 1 < buses->len ? g_ptr_array_index(buses, i + 1)
                                           : NULL;
 
+        g_ptr_array_add(names, viommu_pci_root_bus_name(bus));
         roots[i] = (ViommuRootBusDesc) {
-            .name = BUS(bus)->name,
+            .name = g_ptr_array_index(names, names->len - 1),
             .first_bus = pci_bus_num(bus),
             .last_bus = next ? pci_bus_num(next) - 1 : PCI_BUS_MAX - 1,
             .bypass = pci_bus_bypass_iommu(bus),
@@ -600,6 +667,7 @@ static void platform_init(void)
     platform.iommus = g_ptr_array_new();
     platform.switched_off = g_hash_table_new(NULL, NULL);
     platform.switched_off_bh = qemu_bh_new(forget_switched_off, NULL);
+    platform.device_listener.realize = device_realized;
     platform.device_listener.unrealize = device_unrealized;
     device_listener_register(&platform.device_listener);
     platform.memory_listener = (MemoryListener) {

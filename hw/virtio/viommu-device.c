@@ -47,7 +47,7 @@ static void viommu_get_config(VirtIODevice *vdev, uint8_t *config)
  * does not say where.  As long as the copy is never stale, a byte that differs
  * is a byte that was written (W12).
  */
-static void refresh_config_copy(VirtIOIOMMU *s)
+void viommu_refresh_config_copy(VirtIOIOMMU *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
 
@@ -63,7 +63,7 @@ static void viommu_set_config(VirtIODevice *vdev, const uint8_t *config)
         vdev->generation++; /* GEN-7 */
         trace_viommu_bypass(config[VIOMMU_CONFIG_BYPASS]);
     }
-    refresh_config_copy(s);
+    viommu_refresh_config_copy(s);
 }
 
 static uint64_t viommu_get_features(VirtIODevice *vdev, uint64_t features,
@@ -118,7 +118,7 @@ bool viommu_device_set_topology(VirtIOIOMMU *s, const ViommuTopology *topology,
 
     vdev->config = g_realloc(vdev->config, MAX(size, VIOMMU_CONFIG_SIZE));
     vdev->config_len = size;
-    refresh_config_copy(s);
+    viommu_refresh_config_copy(s);
     return true;
 }
 
@@ -137,7 +137,7 @@ static void reset_engine(VirtIOIOMMU *s, bool system)
     if (bypass != viommu_engine_bypass(s->engine)) {
         vdev->generation++; /* GEN-7 */
     }
-    refresh_config_copy(s);
+    viommu_refresh_config_copy(s);
 }
 
 /*
@@ -453,7 +453,7 @@ static void viommu_device_realize(DeviceState *dev, Error **errp)
     }
     virtio_init(vdev, VIRTIO_ID_IOMMU, VIOMMU_CONFIG_SIZE);
     viommu_queue_init(s);
-    refresh_config_copy(s);
+    viommu_refresh_config_copy(s);
 
     if (!viommu_platform_add(s, errp)) {
         viommu_queue_cleanup(s);

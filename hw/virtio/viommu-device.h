@@ -81,6 +81,7 @@ struct ViommuSpace {
     Object parent_obj;
 
     ViommuPlace place;
+    char *name;                  /* of the place, for traces */
     VirtIOIOMMU *s;              /* NULL: not bound */
     ViommuEndpoint *endpoint;
     IOMMUNotifierFlag listeners; /* read by any thread */
@@ -99,6 +100,9 @@ struct ViommuSpace {
  */
 bool viommu_device_set_topology(VirtIOIOMMU *s, const ViommuTopology *topology,
                                 uint32_t index, Error **errp);
+
+/* After every change of the config space that the guest did not write. */
+void viommu_refresh_config_copy(VirtIOIOMMU *s);
 
 /* viommu-space.c */
 
