@@ -528,6 +528,21 @@ static void writes_to_read_only_memory(void)
     bench_free(t);
 }
 
+/* QEMU's core asks with the right that is wanted and answers with both. */
+static void core_hands_out_both_rights(void)
+{
+    Bench *t = bench_new(FS, "");
+    Iotlb e;
+
+    attach_with_queues(t, 1);
+    assert_status(vt_map(t->vt, 1, IOVA, IOVA + PAGE - 1, page(0), MAP_READ), VS_OK);
+    bench_start(t);
+    assert_refused_to_backend(t, IOVA, IOTLB_WRITE);
+    g_assert_true(miss(t, IOVA, IOTLB_READ, &e));
+    g_assert_cmphex(e.perm, ==, IOTLB_READ | IOTLB_WRITE);
+    bench_free(t);
+}
+
 static void bypass_is_identity(void)
 {
     Bench *t = bench_new(FS, "");
@@ -977,6 +992,7 @@ static const Case cases[] = {
     {"INI-D1/reset-is-told", reset_is_told},
     {"W5/system-reset-while-serving", system_reset_while_serving},
     {"W18/unplugged-while-serving", unplugged_while_serving},
+    {"W29/core-hands-out-both-rights", core_hands_out_both_rights},
 };
 
 VT_MAIN(cases)
