@@ -203,6 +203,15 @@ def guests(results):
     return lines
 
 
+def requests(results):
+    found = {}
+    for entry in results["requests"]:
+        found.setdefault((entry["disk"], entry["kib"]), {})[entry["sparse"]] = entry["requests"]
+    return ["| disk | a read of | all sizes | sparse sizes |", "| --- | --- | --- | --- |",
+            *(f"| {disk} | {kib} KiB | {number(of['off'])} | {number(of['on'])} |"
+              for (disk, kib), of in found.items())]
+
+
 def noise(results, metric):
     values = [run["metrics"][metric] for run in results["runs"]]
     return f"{statistics.median(values):.0%} (lowest {min(values):.0%})"
@@ -226,6 +235,7 @@ def markdown(results):
     lines += ["", "## All figures, this device to in-tree", ""] + all_ratios(figures)
     if "guests" in results:
         lines += ["", "## A Linux guest's disks, time of a read", ""] + guests(results)
+        lines += ["", "## Requests to the IOMMU for a read, strict mode", ""] + requests(results)
     if "containers" in results:
         lines += ["", "## Containers alone, CPU time to that of GTree", ""] + containers(results)
     return "\n".join(lines) + "\n"

@@ -236,8 +236,13 @@ void viommu_platform_for_each_space(VirtIOIOMMU *s,
     list = g_list_sort(list, space_cmp);
     for (GList *l = list; l; l = l->next) {
         ViommuSpace *space = l->data;
+        ViommuIdentity who;
 
-        if (space->s == s) {
+        /* A device that failed to be realized leaves a space without anyone. */
+        if (space->s == s &&
+            viommu_platform_resolve(s, viommu_platform_endpoint_id(space),
+                                    &who) &&
+            who.endpoint == space->endpoint) {
             visit(space, opaque);
         }
     }

@@ -48,7 +48,10 @@ bool viommu_platform_managed(ViommuPlace place);
 /* The ID under which @space does DMA now. */
 uint32_t viommu_platform_endpoint_id(const ViommuSpace *space);
 
-/* Visits all spaces that @s manages, in the order of their IDs. */
+/*
+ * Visits the spaces that @s manages and that have an ID of their own now, in
+ * the order of the IDs.
+ */
 void viommu_platform_for_each_space(VirtIOIOMMU *s,
                                     void (*visit)(ViommuSpace *space,
                                                   void *opaque),

@@ -309,7 +309,7 @@ static const PropertyInfo prop_layout = {
     .set = set_layout,
 };
 
-static bool page_size_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
+static bool granule_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
 {
     switch (s->granule_mode) {
     case GRANULE_MODE_4K:
@@ -331,6 +331,29 @@ static bool page_size_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
         error_setg(errp, "granule: unknown value %d", s->granule_mode);
         return false;
     }
+}
+
+/*
+ * A driver splits what it maps into the sizes of the mask, although the device
+ * takes any multiple of the granule.  With only the sizes that page tables of
+ * such a granule have, it splits less.
+ */
+static bool page_size_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
+{
+    int granule_shift;
+
+    if (!granule_mask(s, mask, errp)) {
+        return false;
+    }
+    if (s->sparse_page_sizes) {
+        granule_shift = ctz64(*mask);
+        *mask = 0;
+        /* A table is of the size of a page, and its entries have 8 bytes. */
+        for (int level = 0; level < 3; level++) {
+            *mask |= BIT_ULL(granule_shift + level * (granule_shift - 3));
+        }
+    }
+    return true;
 }
 
 static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
@@ -577,6 +600,8 @@ static const Property viommu_properties[] = {
                 ViommuArrayLayout),
     DEFINE_PROP_UINT64("max-mappings", VirtIOIOMMU, max_mappings,
                        4 * 1024 * 1024),
+    DEFINE_PROP_BOOL("sparse-page-sizes", VirtIOIOMMU, sparse_page_sizes,
+                     true),
     DEFINE_PROP_UINT32("max-domains", VirtIOIOMMU, max_domains, 65536),
 };
 

@@ -35,6 +35,7 @@ struct VirtIOIOMMU {
     uint8_t aw_bits;
     uint64_t max_mappings;
     uint32_t max_domains;
+    bool sparse_page_sizes;
     ViommuRegion *resv_regions;
     uint32_t nr_resv_regions;
     char *root_bus;

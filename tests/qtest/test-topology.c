@@ -810,6 +810,38 @@ static void device_that_fails_behind_an_attached_alias(void)
     vt_free(vt);
 }
 
+static bool is_listed(Vt *vt, uint16_t id)
+{
+    QDict *reply = qtest_qmp(vt->qts, "{'execute': 'qom-get', 'arguments': {"
+                                      "'path': '/machine/peripheral/iommu0/virtio-backend', "
+                                      "'property': 'endpoints'}}");
+    const QListEntry *entry;
+    bool found = false;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(reply, "return"), entry)
+    {
+        found |= qdict_get_int(qobject_to(QDict, qlist_entry_obj(entry)), "id") == id;
+    }
+    qobject_unref(reply);
+    return found;
+}
+
+static void device_that_fails_is_no_endpoint(void)
+{
+    Vt *vt = vt_new_with("", NATIVE_HOTPLUG ROOT_PORT(1, 5));
+    QDict *reply;
+
+    bridge_open(vt, RP1, 1, 1);
+    g_assert_true(is_listed(vt, RP1));
+    reply = qtest_qmp(vt->qts, "{'execute': 'device_add', 'arguments': {"
+                               "'driver': 'pci-bridge', 'id': 'x', 'bus': 'rp1'}}");
+    g_assert_true(qdict_haskey(reply, "error"));
+    qobject_unref(reply);
+    g_assert_false(is_listed(vt, rid(1, 0, 0)));
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_NOENT);
+    vt_free(vt);
+}
+
 /* What behind it bypasses has to be let go before the bus has lost its number. */
 static void bridge_with_bypassing_functions_goes(void)
 {
@@ -833,6 +865,7 @@ static const Case cases[] = {
     {"W18/alias-attachment-ends-with-the-last-function",
      alias_attachment_ends_with_the_last_function},
     {"W28/device-that-fails-behind-an-attached-alias", device_that_fails_behind_an_attached_alias},
+    {"MOD-6/device-that-fails-is-no-endpoint", device_that_fails_is_no_endpoint},
     {"W28/bridge-with-bypassing-functions-goes", bridge_with_bypassing_functions_goes},
     {"FLT-3/names-the-new-id-after-renumbering", fault_after_renumbering_names_the_new_id},
     {"INI-D1/system-reset-with-bridges", system_reset_with_bridges},
