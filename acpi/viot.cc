@@ -3,8 +3,11 @@
 // The model as an ACPI VIOT table.
 //
 // IOMMU nodes come first, because whatever points to one does so with a 16-bit
-// offset.  An IOMMU that manages nothing has no node: nothing would refer to it,
-// and guests ignore such nodes.
+// offset.  An MMIO IOMMU that manages nothing has no node: nothing would refer to
+// it, and guests ignore such nodes.  A PCI one has a node all the same, and a range
+// that refers to it and names a function that no machine has: Linux gives such an
+// IOMMU a firmware node only for the sake of a range, takes one without for the
+// IOMMU of every device that has none, and crashes.
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -29,6 +32,8 @@ constexpr std::size_t firstNode = 48; // offsets count from the table's start
 constexpr std::uint16_t rangeNodeSize = 24;
 constexpr std::uint16_t iommuNodeSize = 16;
 constexpr std::size_t max16 = std::numeric_limits<std::uint16_t>::max();
+// No function is in it: its endpoint IDs are those of transports, from 0 upwards.
+constexpr std::uint16_t emptySegment = VIOMMU_SEGMENT_MMIO;
 
 enum class NodeType : std::uint8_t {
     pciRange = 1,
@@ -79,15 +84,38 @@ void putEndpoint(LittleEndianBytes &table, const MmioEndpoint &endpoint, std::ui
     table.zeros(6);
 }
 
-LittleEndianBytes encodeViot(const Model &model)
+// What the table says to be behind an IOMMU.
+struct Listed {
+    const Iommu *iommu;
+    std::vector<PciRange> ranges;
+};
+
+// From the last function downwards, so that two IOMMUs never share one.
+PciRange functionThatNobodyHas(std::size_t position)
 {
-    std::vector<const Iommu *> iommus;
-    std::size_t nodeCount = 0;
+    const auto requesterId = static_cast<std::uint16_t>(max16 - position);
+    return {emptySegment, requesterId, requesterId};
+}
+
+std::vector<Listed> listIommus(const Model &model)
+{
+    std::vector<Listed> list;
     for (const Iommu &iommu : model.iommus()) {
         if (!iommu.managesNothing()) {
-            iommus.push_back(&iommu);
-            nodeCount += 1 + iommu.ranges.size() + iommu.endpoints.size();
+            list.push_back({&iommu, iommu.ranges});
+        } else if (iommu.kind == VIOMMU_IOMMU_PCI) {
+            list.push_back({&iommu, {functionThatNobodyHas(list.size())}});
         }
+    }
+    return list;
+}
+
+LittleEndianBytes encodeViot(const Model &model)
+{
+    const std::vector<Listed> iommus = listIommus(model);
+    std::size_t nodeCount = 0;
+    for (const Listed &listed : iommus) {
+        nodeCount += 1 + listed.ranges.size() + listed.iommu->endpoints.size();
     }
     if (nodeCount > max16) {
         throw Refusal("the VIOT table would need " + std::to_string(nodeCount) +
@@ -97,7 +125,7 @@ LittleEndianBytes encodeViot(const Model &model)
         const std::size_t lastOffset = firstNode + (iommus.size() - 1) * iommuNodeSize;
         if (lastOffset > max16) {
             throw Refusal("the VIOT table cannot refer to the node of IOMMU " +
-                          iommus.back()->name + " at offset " + std::to_string(lastOffset) +
+                          iommus.back().iommu->name + " at offset " + std::to_string(lastOffset) +
                           ", beyond " + std::to_string(max16));
         }
     }
@@ -106,16 +134,16 @@ LittleEndianBytes encodeViot(const Model &model)
     table.put(static_cast<std::uint16_t>(nodeCount));
     table.put(static_cast<std::uint16_t>(firstNode));
     table.zeros(firstNode - acpiHeaderSize - table.size());
-    for (const Iommu *iommu : iommus) {
-        putIommu(table, *iommu);
+    for (const Listed &listed : iommus) {
+        putIommu(table, *listed.iommu);
     }
     std::size_t offset = firstNode;
-    for (const Iommu *iommu : iommus) {
+    for (const Listed &listed : iommus) {
         const auto outputNode = static_cast<std::uint16_t>(offset);
-        for (const PciRange &range : iommu->ranges) {
+        for (const PciRange &range : listed.ranges) {
             putRange(table, range, outputNode);
         }
-        for (const MmioEndpoint &endpoint : iommu->endpoints) {
+        for (const MmioEndpoint &endpoint : listed.iommu->endpoints) {
             putEndpoint(table, endpoint, outputNode);
         }
         offset += iommuNodeSize;

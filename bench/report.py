@@ -188,6 +188,30 @@ def containers(results):
     return lines
 
 
+def guests(results):
+    """Time of a read in a Linux guest to that without an IOMMU, and of one device to the other."""
+    times = {}
+    for run in results["guests"]:
+        times.setdefault((run["disk"], run["pattern"], run["mode"]), {}) \
+             .setdefault(run["device"], []).append(run["ns"])
+    lines = ["| disk | reads | mode | this device to none | in-tree to none | this to in-tree |",
+             "| --- | --- | --- | --- | --- | --- |"]
+    for key, found in times.items():
+        cells = [spread([a / b for a, b in zip(found[above], found[below])])
+                 for above, below in ((OURS, "none"), (INTREE, "none"), (OURS, INTREE))]
+        lines.append("| " + " | ".join((*key, *cells)) + " |")
+    return lines
+
+
+def requests(results):
+    found = {}
+    for entry in results["requests"]:
+        found.setdefault((entry["disk"], entry["kib"]), {})[entry["sparse"]] = entry["requests"]
+    return ["| disk | a read of | all sizes | sparse sizes |", "| --- | --- | --- | --- |",
+            *(f"| {disk} | {kib} KiB | {number(of['off'])} | {number(of['on'])} |"
+              for (disk, kib), of in found.items())]
+
+
 def noise(results, metric):
     values = [run["metrics"][metric] for run in results["runs"]]
     return f"{statistics.median(values):.0%} (lowest {min(values):.0%})"
@@ -209,6 +233,9 @@ def markdown(results):
         "| --- | --- | --- | --- | --- | --- |"]
     lines += [row.markdown() for row in target_rows(figures)]
     lines += ["", "## All figures, this device to in-tree", ""] + all_ratios(figures)
+    if "guests" in results:
+        lines += ["", "## A Linux guest's disks, time of a read", ""] + guests(results)
+        lines += ["", "## Requests to the IOMMU for a read, strict mode", ""] + requests(results)
     if "containers" in results:
         lines += ["", "## Containers alone, CPU time to that of GTree", ""] + containers(results)
     return "\n".join(lines) + "\n"

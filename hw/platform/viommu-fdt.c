@@ -90,7 +90,7 @@ void viommu_fdt_describe(const ViommuTopology *topology, const hwaddr *iommus,
     where.mmio_endpoint_nodes = (const char *const *)endpoint_nodes;
     if (!viommu_topology_fdt(topology, fdt, &where, sentence,
                              sizeof(sentence))) {
-        error_setg(errp, "virtio-iommu: device tree: %s", sentence);
+        error_setg(errp, "device tree: %s", sentence);
     }
     free_paths(iommu_nodes, iommu_count);
     free_paths(endpoint_nodes, endpoint_count);

@@ -39,10 +39,11 @@ static AddressSpace *get_dma_as(DeviceState *transport)
         return &address_space_memory;
     }
     /*
-     * QEMU refuses any other answer for such a device, which only an IOMMU
-     * justifies; if one comes later, the device is refused then.
+     * QEMU refuses any other answer for such a device, which only an IOMMU that
+     * manages the transport justifies; that is known when the machine is
+     * complete, and the device is refused then.
      */
-    if (!viommu_platform_has_iommu() && !can_be_translated(vdev)) {
+    if (!can_be_translated(vdev)) {
         return &address_space_memory;
     }
     return viommu_platform_address_space((ViommuPlace) {

@@ -28,6 +28,20 @@ ViommuPlace viommu_pci_dma_place(PCIDevice *dev)
     return place;
 }
 
+char *viommu_pci_root_bus_name(PCIBus *root)
+{
+    PCIDevice *expander = root->parent_dev;
+
+    if (expander && DEVICE(expander)->id) {
+        return g_strdup(DEVICE(expander)->id);
+    }
+    /* All conventional expanders give theirs the same name. */
+    if (expander && !pci_bus_is_express(root)) {
+        return g_strdup_printf("%s.%d", BUS(root)->name, pci_bus_num(root));
+    }
+    return g_strdup(BUS(root)->name);
+}
+
 typedef struct Search {
     uint16_t bdf;
     PCIDevice *function;        /* has the ID as its own */
@@ -82,31 +96,66 @@ bool viommu_pci_find(GPtrArray *root_buses, uint16_t bdf, ViommuPlace *place,
     return true;
 }
 
-static void visit_switched_off(PCIBus *bus, bool off,
-                               void (*visit)(PCIDevice *dev))
+static void collect_functions(PCIBus *bus, GPtrArray *functions, bool *settled)
 {
     PCIBus *sec;
 
     for (int i = 0; i < ARRAY_SIZE(bus->devices); i++) {
         PCIDevice *dev = bus->devices[i];
 
-        if (dev && (off || !dev->enabled)) {
-            visit(dev);
+        if (dev) {
+            g_ptr_array_add(functions, dev);
+            *settled &= DEVICE(dev)->realized;
         }
     }
     QLIST_FOREACH(sec, &bus->child, sibling) {
         if (!pci_bus_is_root(sec)) {
-            visit_switched_off(sec, off || !sec->parent_dev->enabled, visit);
+            collect_functions(sec, functions, settled);
         }
     }
 }
 
-void viommu_pci_for_each_switched_off(GPtrArray *root_buses,
-                                      void (*visit)(PCIDevice *dev))
+GPtrArray *viommu_pci_functions(GPtrArray *root_buses, bool *settled)
 {
+    GPtrArray *functions = g_ptr_array_new();
+
+    *settled = true;
     for (guint i = 0; i < root_buses->len; i++) {
-        visit_switched_off(g_ptr_array_index(root_buses, i), false, visit);
+        collect_functions(g_ptr_array_index(root_buses, i), functions, settled);
     }
+    return functions;
+}
+
+bool viommu_pci_switched_off(PCIDevice *dev)
+{
+    for (;;) {
+        PCIBus *bus = pci_get_bus(dev);
+
+        if (!dev->enabled) {
+            return true;
+        }
+        if (pci_bus_is_root(bus)) {
+            return false;
+        }
+        dev = bus->parent_dev;
+    }
+}
+
+bool viommu_pci_place_in_use(GPtrArray *root_buses, const ViommuPlace *place)
+{
+    bool settled;
+    g_autoptr(GPtrArray) functions = viommu_pci_functions(root_buses, &settled);
+
+    for (guint i = 0; i < functions->len; i++) {
+        PCIDevice *dev = g_ptr_array_index(functions, i);
+        ViommuPlace other = viommu_pci_dma_place(dev);
+
+        if (other.bus == place->bus && other.devfn == place->devfn &&
+            !viommu_pci_switched_off(dev)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool viommu_pci_place_gone(const ViommuPlace *place, PCIDevice *dev)

@@ -17,6 +17,12 @@
 ViommuPlace viommu_pci_dma_place(PCIDevice *dev);
 
 /*
+ * The name under which users know a root bus, to be freed: that of the expander
+ * that makes it, if it has one.
+ */
+char *viommu_pci_root_bus_name(PCIBus *root);
+
+/*
  * Who has requester ID @bdf now, on any of @root_buses: the place under which
  * it does DMA, and the function; @dev is NULL if the ID belongs to no function
  * but is one under which functions do DMA.  False if it is nobody's.
@@ -24,9 +30,18 @@ ViommuPlace viommu_pci_dma_place(PCIDevice *dev);
 bool viommu_pci_find(GPtrArray *root_buses, uint16_t bdf, ViommuPlace *place,
                      PCIDevice **dev);
 
-/* Visits every function on @root_buses that exists but is switched off. */
-void viommu_pci_for_each_switched_off(GPtrArray *root_buses,
-                                      void (*visit)(PCIDevice *dev));
+/*
+ * Every function on @root_buses, switched on or off.  It may be kept until a
+ * PCI function is realized or unrealized, but only if @settled: else one of
+ * them is about to come or go, and may vanish without another word.
+ */
+GPtrArray *viommu_pci_functions(GPtrArray *root_buses, bool *settled);
+
+/* True if @dev, or a bridge on its way to the root bus, is switched off. */
+bool viommu_pci_switched_off(PCIDevice *dev);
+
+/* True if a function that is switched on does DMA from @place. */
+bool viommu_pci_place_in_use(GPtrArray *root_buses, const ViommuPlace *place);
 
 /*
  * True if nothing can do DMA from @place any more now that @dev is gone: it was

@@ -30,6 +30,7 @@ typedef struct Platform {
     GPtrArray *iommus;          /* VirtIOIOMMU, in the order of their index */
     GHashTable *spaces;         /* ViommuPlace -> ViommuSpace */
     GPtrArray *root_buses;      /* PCIBus, by number; fixed at machine-done */
+    GPtrArray *functions;       /* PCIDevice; NULL: to be collected anew */
     GPtrArray *transports;      /* DeviceState, by address; likewise */
     ViommuTopology *topology;   /* NULL before machine-done */
     DeviceListener device_listener;
@@ -41,15 +42,29 @@ typedef struct Platform {
 
 static Platform platform;
 
-static const char *device_name(DeviceState *dev)
+char *viommu_platform_device_name(DeviceState *dev)
 {
-    return dev->id ?: dev->canonical_path;
+    const char *type = object_get_typename(OBJECT(dev));
+    PCIDevice *pci = (PCIDevice *)object_dynamic_cast(OBJECT(dev),
+                                                      TYPE_PCI_DEVICE);
+
+    if (dev->id) {
+        return g_strdup(dev->id);
+    }
+    if (pci) {
+        return g_strdup_printf("%s at %02x:%02x.%x", type, pci_dev_bus_num(pci),
+                               PCI_SLOT(pci->devfn), PCI_FUNC(pci->devfn));
+    }
+    if (dev->parent_bus && dev->parent_bus != sysbus_get_default()) {
+        return g_strdup_printf("%s on %s", type, dev->parent_bus->name);
+    }
+    return g_strdup(type);
 }
 
 /* The user named the PCI function, or the device that sits on a transport. */
-static const char *iommu_name(VirtIOIOMMU *s)
+static char *iommu_name(VirtIOIOMMU *s)
 {
-    return device_name(s->on_mmio ? DEVICE(s) : s->transport);
+    return viommu_platform_device_name(s->on_mmio ? DEVICE(s) : s->transport);
 }
 
 /* -- spaces -- */
@@ -75,26 +90,30 @@ static void drop_space(gpointer space)
     viommu_space_drop(space);
 }
 
+static VirtIOIOMMU *manager_of_id(uint32_t id)
+{
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        if (viommu_topology_manages(platform.topology, i, id)) {
+            return g_ptr_array_index(platform.iommus, i);
+        }
+    }
+    return NULL;
+}
+
 static VirtIOIOMMU *manager_of(const ViommuSpace *space)
 {
     PCIBus *root = space->place.bus;
+    g_autofree char *name = NULL;
 
     if (!root) {
-        uint32_t id = viommu_platform_endpoint_id(space);
-
-        for (guint i = 0; i < platform.iommus->len; i++) {
-            if (viommu_topology_manages(platform.topology, i, id)) {
-                return g_ptr_array_index(platform.iommus, i);
-            }
-        }
-        return NULL;
+        return manager_of_id(viommu_platform_endpoint_id(space));
     }
     while (!pci_bus_is_root(root)) {
         root = pci_get_bus(root->parent_dev);
     }
+    name = viommu_pci_root_bus_name(root);
     for (guint i = 0; i < platform.iommus->len; i++) {
-        if (viommu_topology_root_bus_iommu(platform.topology,
-                                           BUS(root)->name) == i) {
+        if (viommu_topology_root_bus_iommu(platform.topology, name) == i) {
             return g_ptr_array_index(platform.iommus, i);
         }
     }
@@ -217,8 +236,13 @@ void viommu_platform_for_each_space(VirtIOIOMMU *s,
     list = g_list_sort(list, space_cmp);
     for (GList *l = list; l; l = l->next) {
         ViommuSpace *space = l->data;
+        ViommuIdentity who;
 
-        if (space->s == s) {
+        /* A device that failed to be realized leaves a space without anyone. */
+        if (space->s == s &&
+            viommu_platform_resolve(s, viommu_platform_endpoint_id(space),
+                                    &who) &&
+            who.endpoint == space->endpoint) {
             visit(space, opaque);
         }
     }
@@ -264,6 +288,56 @@ static ViommuSpace *managed_space_of(PCIDevice *dev)
     return space && space->s ? space : NULL;
 }
 
+/*
+ * PCIe expander buses are asked about through the bus that carries them.  What
+ * is behind a conventional one would then do DMA under the expander's own ID on
+ * that bus, and not under an ID of the root bus where guests see it.
+ */
+static bool is_hooked(PCIBus *root)
+{
+    return !root->parent_dev || !pci_bus_is_express(root);
+}
+
+/* A device behind an expander may ask before the machine is complete. */
+static void hook_expander(PCIDevice *dev)
+{
+    PCIBus *sec;
+
+    QLIST_FOREACH(sec, &pci_get_bus(dev)->child, sibling) {
+        if (sec->parent_dev == dev && pci_bus_is_root(sec) && is_hooked(sec) &&
+            !sec->iommu_ops) {
+            pci_setup_iommu(sec, &pci_ops, NULL);
+        }
+    }
+}
+
+static void device_realized(DeviceListener *listener, DeviceState *dev)
+{
+    PCIDevice *pci_dev =
+        (PCIDevice *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE);
+
+    if (pci_dev) {
+        g_clear_pointer(&platform.functions, g_ptr_array_unref);
+        hook_expander(pci_dev);
+    }
+}
+
+/*
+ * @dev no longer does DMA.  Whoever attached its alias by the alias's own ID
+ * attached what is behind it: without any, the attachment ends as well, or the
+ * next one to come would inherit it.
+ */
+static void forget_function(ViommuSpace *space, PCIDevice *dev)
+{
+    ViommuPlace place = viommu_pci_dma_place(dev);
+
+    viommu_endpoint_forget_member(space->endpoint, (uintptr_t)dev);
+    if (place_equal(&place, &space->place) &&
+        !viommu_pci_place_in_use(platform.root_buses, &place)) {
+        viommu_endpoint_forget_member(space->endpoint, (uintptr_t)space);
+    }
+}
+
 static void device_unrealized(DeviceListener *listener, DeviceState *dev)
 {
     PCIDevice *pci_dev =
@@ -274,6 +348,7 @@ static void device_unrealized(DeviceListener *listener, DeviceState *dev)
     if (!pci_dev) {
         return;
     }
+    g_clear_pointer(&platform.functions, g_ptr_array_unref);
     g_hash_table_remove(platform.switched_off, pci_dev);
     g_hash_table_iter_init(&iter, spaces());
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
@@ -282,7 +357,7 @@ static void device_unrealized(DeviceListener *listener, DeviceState *dev)
         if (viommu_pci_place_gone(&space->place, pci_dev)) {
             g_hash_table_iter_remove(&iter);
         } else if (space->s) {
-            viommu_endpoint_forget_member(space->endpoint, (uintptr_t)pci_dev);
+            forget_function(space, pci_dev);
         }
     }
 }
@@ -310,9 +385,25 @@ static void note_switched_off(PCIDevice *dev)
 
 static void look_for_switched_off(void)
 {
-    if (platform.root_buses) {
-        viommu_pci_for_each_switched_off(platform.root_buses,
-                                         note_switched_off);
+    bool settled = true;
+
+    if (!platform.root_buses) {
+        return;
+    }
+    if (!platform.functions) {
+        platform.functions = viommu_pci_functions(platform.root_buses,
+                                                  &settled);
+    }
+    for (guint i = 0; i < platform.functions->len; i++) {
+        PCIDevice *dev = g_ptr_array_index(platform.functions, i);
+
+        /* One that fails to be realized vanishes without a word. */
+        if (DEVICE(dev)->realized && viommu_pci_switched_off(dev)) {
+            note_switched_off(dev);
+        }
+    }
+    if (!settled) {
+        g_clear_pointer(&platform.functions, g_ptr_array_unref);
     }
 }
 
@@ -337,7 +428,7 @@ static void forget_switched_off(void *opaque)
         ViommuSpace *space = managed_space_of(key);
 
         if (space) {
-            viommu_endpoint_forget_member(space->endpoint, (uintptr_t)key);
+            forget_function(space, key);
         }
     }
 }
@@ -378,8 +469,32 @@ static GPtrArray *root_buses(void)
     return buses;
 }
 
-/* Expander buses are asked about through the bus that carries them. */
-static bool hook_root_buses(Error **errp)
+static int find_object(Object *obj, void *opaque)
+{
+    void **wanted = opaque;
+
+    return obj == *wanted;
+}
+
+/* What IOMMUs of other kinds hand to the PCI core is themselves, mostly. */
+static char *other_iommu_name(PCIBus *bus)
+{
+    void *opaque = bus->iommu_opaque;
+
+    if (opaque && object_child_foreach_recursive(OBJECT(qdev_get_machine()),
+                                                 find_object, &opaque)) {
+        DeviceState *dev = (DeviceState *)object_dynamic_cast(opaque,
+                                                              TYPE_DEVICE);
+
+        if (dev) {
+            return viommu_platform_device_name(dev);
+        }
+    }
+    return g_strdup("an IOMMU of another kind");
+}
+
+/* @s is the one that wants them now. */
+static bool hook_root_buses(VirtIOIOMMU *s, Error **errp)
 {
     g_autoptr(GPtrArray) buses = root_buses();
 
@@ -387,12 +502,40 @@ static bool hook_root_buses(Error **errp)
         PCIBus *bus = g_ptr_array_index(buses, i);
 
         if (bus->iommu_ops && bus->iommu_ops != &pci_ops) {
-            error_setg(errp, "virtio-iommu: root bus '%s' has another IOMMU",
-                       BUS(bus)->name);
+            g_autofree char *name = iommu_name(s);
+            g_autofree char *other = other_iommu_name(bus);
+
+            error_setg(errp, "root bus %s has two IOMMUs: %s and %s",
+                       BUS(bus)->name, name, other);
             return false;
         }
-        if (!bus->parent_dev) {
+        if (is_hooked(bus)) {
             pci_setup_iommu(bus, &pci_ops, NULL);
+        }
+    }
+    return true;
+}
+
+/*
+ * Where no IOMMU is, such a back end is nobody's business; see get_dma_as() of
+ * the transports' bus.
+ */
+static bool check_back_ends(Error **errp)
+{
+    for (guint i = 0; i < platform.transports->len; i++) {
+        DeviceState *transport = g_ptr_array_index(platform.transports, i);
+        VirtIODevice *vdev = viommu_mmio_endpoint(transport);
+        VirtIOIOMMU *s = vdev && vdev->dma_as == &address_space_memory
+                         ? manager_of_id((VIOMMU_SEGMENT_MMIO << 16) + i)
+                         : NULL;
+
+        if (s) {
+            g_autofree char *name = iommu_name(s);
+            g_autofree char *device = viommu_platform_device_name(DEVICE(vdev));
+
+            error_setg(errp, "%s is behind IOMMU %s, but its back end does not "
+                       "support iommu_platform=on", device, name);
+            return false;
         }
     }
     return true;
@@ -419,13 +562,15 @@ static bool build_topology(Error **errp)
         .root_bus_count = buses->len,
         .mmio_endpoints = endpoints,
     };
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     char sentence[SENTENCE];
 
     for (guint i = 0; i < platform.iommus->len; i++) {
         VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
 
+        g_ptr_array_add(names, iommu_name(s));
         iommus[i] = (ViommuIommuDesc) {
-            .name = iommu_name(s),
+            .name = g_ptr_array_index(names, names->len - 1),
             .kind = s->on_mmio ? VIOMMU_IOMMU_MMIO : VIOMMU_IOMMU_PCI,
             .requester_id = s->on_mmio
                             ? 0 : pci_get_bdf(PCI_DEVICE(s->transport)),
@@ -440,8 +585,9 @@ static bool build_topology(Error **errp)
         PCIBus *next = i + 1 < buses->len ? g_ptr_array_index(buses, i + 1)
                                           : NULL;
 
+        g_ptr_array_add(names, viommu_pci_root_bus_name(bus));
         roots[i] = (ViommuRootBusDesc) {
-            .name = BUS(bus)->name,
+            .name = g_ptr_array_index(names, names->len - 1),
             .first_bus = pci_bus_num(bus),
             .last_bus = next ? pci_bus_num(next) - 1 : PCI_BUS_MAX - 1,
             .bypass = pci_bus_bypass_iommu(bus),
@@ -451,14 +597,10 @@ static bool build_topology(Error **errp)
         DeviceState *transport = g_ptr_array_index(transports, i);
         VirtIODevice *vdev = viommu_mmio_endpoint(transport);
 
-        if (vdev && vdev->dma_as == &address_space_memory) {
-            error_setg(errp, "virtio-iommu: iommu_platform=on is not supported "
-                       "by the device '%s'", device_name(DEVICE(vdev)));
-            return false;
-        }
         if (vdev) {
+            g_ptr_array_add(names, viommu_platform_device_name(DEVICE(vdev)));
             endpoints[machine.mmio_endpoint_count++] = (ViommuMmioEndpointDesc) {
-                .name = device_name(DEVICE(vdev)),
+                .name = g_ptr_array_index(names, names->len - 1),
                 .index = i,
                 .base = viommu_mmio_base(transport),
                 .iommu = VIOMMU_NO_IOMMU,
@@ -469,10 +611,10 @@ static bool build_topology(Error **errp)
     platform.topology = viommu_topology_new(&machine, sentence,
                                             sizeof(sentence));
     if (!platform.topology) {
-        error_setg(errp, "virtio-iommu: %s", sentence);
+        error_setg(errp, "%s", sentence);
         return false;
     }
-    return true;
+    return check_back_ends(errp);
 }
 
 static void describe_in_fdt(Error **errp)
@@ -503,7 +645,9 @@ static void machine_done(Notifier *notifier, void *data)
     gpointer value;
 
     /* Another kind of IOMMU may have come after ours. */
-    hook_root_buses(&error_fatal);
+    if (platform.iommus->len) {
+        hook_root_buses(g_ptr_array_index(platform.iommus, 0), &error_fatal);
+    }
 
     platform.root_buses = root_buses();
     platform.transports = viommu_mmio_transports();
@@ -528,6 +672,7 @@ static void platform_init(void)
     platform.iommus = g_ptr_array_new();
     platform.switched_off = g_hash_table_new(NULL, NULL);
     platform.switched_off_bh = qemu_bh_new(forget_switched_off, NULL);
+    platform.device_listener.realize = device_realized;
     platform.device_listener.unrealize = device_unrealized;
     device_listener_register(&platform.device_listener);
     platform.memory_listener = (MemoryListener) {
@@ -541,12 +686,12 @@ static void platform_init(void)
 
 bool viommu_platform_add(VirtIOIOMMU *s, Error **errp)
 {
-    if (!hook_root_buses(errp)) {
+    if (!hook_root_buses(s, errp)) {
         return false;
     }
     if (platform.topology) {
-        error_setg(errp, "virtio-iommu: an IOMMU cannot be added to a machine "
-                   "that runs");
+        error_setg(errp, "a virtio-iommu cannot be added to a machine that "
+                   "runs");
         return false;
     }
     if (!platform.iommus) {
@@ -554,11 +699,6 @@ bool viommu_platform_add(VirtIOIOMMU *s, Error **errp)
     }
     g_ptr_array_add(platform.iommus, s);
     return true;
-}
-
-bool viommu_platform_has_iommu(void)
-{
-    return platform.iommus && platform.iommus->len;
 }
 
 void viommu_platform_remove(VirtIOIOMMU *s)

@@ -18,8 +18,11 @@
 bool viommu_platform_add(VirtIOIOMMU *s, Error **errp);
 void viommu_platform_remove(VirtIOIOMMU *s);
 
-/* True if the machine has an IOMMU by now. */
-bool viommu_platform_has_iommu(void);
+/*
+ * What sentences call @dev: its id, or else its type and where it is.  To be
+ * freed by the caller.
+ */
+char *viommu_platform_device_name(DeviceState *dev);
 
 /*
  * The MSI doorbell that DMA reaches untranslated on this machine; false if the
@@ -45,7 +48,10 @@ bool viommu_platform_managed(ViommuPlace place);
 /* The ID under which @space does DMA now. */
 uint32_t viommu_platform_endpoint_id(const ViommuSpace *space);
 
-/* Visits all spaces that @s manages, in the order of their IDs. */
+/*
+ * Visits the spaces that @s manages and that have an ID of their own now, in
+ * the order of the IDs.
+ */
 void viommu_platform_for_each_space(VirtIOIOMMU *s,
                                     void (*visit)(ViommuSpace *space,
                                                   void *opaque),

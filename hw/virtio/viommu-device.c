@@ -47,7 +47,7 @@ static void viommu_get_config(VirtIODevice *vdev, uint8_t *config)
  * does not say where.  As long as the copy is never stale, a byte that differs
  * is a byte that was written (W12).
  */
-static void refresh_config_copy(VirtIOIOMMU *s)
+void viommu_refresh_config_copy(VirtIOIOMMU *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
 
@@ -63,7 +63,7 @@ static void viommu_set_config(VirtIODevice *vdev, const uint8_t *config)
         vdev->generation++; /* GEN-7 */
         trace_viommu_bypass(config[VIOMMU_CONFIG_BYPASS]);
     }
-    refresh_config_copy(s);
+    viommu_refresh_config_copy(s);
 }
 
 static uint64_t viommu_get_features(VirtIODevice *vdev, uint64_t features,
@@ -108,7 +108,7 @@ bool viommu_device_set_topology(VirtIOIOMMU *s, const ViommuTopology *topology,
     size = viommu_topology_array(topology, index, s->topology, s->config_limit,
                                  NULL, 0, sentence, sizeof(sentence));
     if (!size) {
-        error_setg(errp, "virtio-iommu: topology: %s", sentence);
+        error_setg(errp, "%s", sentence);
         return false;
     }
     s->array_size = size - COMMON_CONFIG;
@@ -118,7 +118,7 @@ bool viommu_device_set_topology(VirtIOIOMMU *s, const ViommuTopology *topology,
 
     vdev->config = g_realloc(vdev->config, MAX(size, VIOMMU_CONFIG_SIZE));
     vdev->config_len = size;
-    refresh_config_copy(s);
+    viommu_refresh_config_copy(s);
     return true;
 }
 
@@ -137,7 +137,7 @@ static void reset_engine(VirtIOIOMMU *s, bool system)
     if (bypass != viommu_engine_bypass(s->engine)) {
         vdev->generation++; /* GEN-7 */
     }
-    refresh_config_copy(s);
+    viommu_refresh_config_copy(s);
 }
 
 /*
@@ -258,7 +258,7 @@ static bool collect_regions(VirtIOIOMMU *s, ViommuRegion **out, size_t *count,
         msi += (*out)[i].subtype == VIOMMU_RESV_MSI;
     }
     if (msi > 1) {
-        error_setg(errp, "reserved-regions leaves %zu MSI regions, but an "
+        error_setg(errp, "the reserved regions leave %zu MSI regions, but an "
                    "endpoint can have one only", msi);
         return false;
     }
@@ -309,7 +309,7 @@ static const PropertyInfo prop_layout = {
     .set = set_layout,
 };
 
-static bool page_size_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
+static bool granule_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
 {
     switch (s->granule_mode) {
     case GRANULE_MODE_4K:
@@ -331,6 +331,29 @@ static bool page_size_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
         error_setg(errp, "granule: unknown value %d", s->granule_mode);
         return false;
     }
+}
+
+/*
+ * A driver splits what it maps into the sizes of the mask, although the device
+ * takes any multiple of the granule.  With only the sizes that page tables of
+ * such a granule have, it splits less.
+ */
+static bool page_size_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
+{
+    int granule_shift;
+
+    if (!granule_mask(s, mask, errp)) {
+        return false;
+    }
+    if (s->sparse_page_sizes) {
+        granule_shift = ctz64(*mask);
+        *mask = 0;
+        /* A table is of the size of a page, and its entries have 8 bytes. */
+        for (int level = 0; level < 3; level++) {
+            *mask |= BIT_ULL(granule_shift + level * (granule_shift - 3));
+        }
+    }
+    return true;
 }
 
 static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
@@ -453,7 +476,7 @@ static void viommu_device_realize(DeviceState *dev, Error **errp)
     }
     virtio_init(vdev, VIRTIO_ID_IOMMU, VIOMMU_CONFIG_SIZE);
     viommu_queue_init(s);
-    refresh_config_copy(s);
+    viommu_refresh_config_copy(s);
 
     if (!viommu_platform_add(s, errp)) {
         viommu_queue_cleanup(s);
@@ -577,6 +600,8 @@ static const Property viommu_properties[] = {
                 ViommuArrayLayout),
     DEFINE_PROP_UINT64("max-mappings", VirtIOIOMMU, max_mappings,
                        4 * 1024 * 1024),
+    DEFINE_PROP_BOOL("sparse-page-sizes", VirtIOIOMMU, sparse_page_sizes,
+                     true),
     DEFINE_PROP_UINT32("max-domains", VirtIOIOMMU, max_domains, 65536),
 };
 

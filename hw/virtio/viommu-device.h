@@ -29,12 +29,13 @@ struct VirtIOIOMMU {
     VirtIODevice parent_obj;
 
     /* properties */
-    PCIBus *primary_bus;
+    PCIBus *primary_bus;        /* the PCI function's own, for users to read */
     bool boot_bypass;
     GranuleMode granule_mode;
     uint8_t aw_bits;
     uint64_t max_mappings;
     uint32_t max_domains;
+    bool sparse_page_sizes;
     ViommuRegion *resv_regions;
     uint32_t nr_resv_regions;
     char *root_bus;
@@ -81,6 +82,7 @@ struct ViommuSpace {
     Object parent_obj;
 
     ViommuPlace place;
+    char *name;                  /* of the place, for traces */
     VirtIOIOMMU *s;              /* NULL: not bound */
     ViommuEndpoint *endpoint;
     IOMMUNotifierFlag listeners; /* read by any thread */
@@ -99,6 +101,9 @@ struct ViommuSpace {
  */
 bool viommu_device_set_topology(VirtIOIOMMU *s, const ViommuTopology *topology,
                                 uint32_t index, Error **errp);
+
+/* After every change of the config space that the guest did not write. */
+void viommu_refresh_config_copy(VirtIOIOMMU *s);
 
 /* viommu-space.c */
 

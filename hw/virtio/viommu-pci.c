@@ -33,8 +33,10 @@ static void viommu_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
     PCIBus *bus = pci_get_bus(&proxy->pci_dev);
 
     if (!pci_bus_is_root(bus)) {
-        error_setg(errp, "virtio-iommu-pci must be plugged on the root bus, "
-                   "not on '%s'", BUS(bus)->name);
+        g_autofree char *name = viommu_platform_device_name(DEVICE(proxy));
+
+        error_setg(errp, "IOMMU %s must be plugged on a root bus, not on %s",
+                   name, BUS(bus)->name);
         return;
     }
     dev->vdev.transport = DEVICE(proxy);

@@ -8,6 +8,7 @@
 #include "qemu/rcu.h"
 #include "exec/address-spaces.h"
 #include "exec/memory.h"
+#include "hw/pci/pci_bus.h"
 #include "system/dma.h"
 
 #include "hw/platform/viommu-platform.h"
@@ -204,7 +205,8 @@ static void callback_set_translating(void *opaque, void *endpoint,
 {
     ViommuSpace *space = endpoint;
 
-    trace_viommu_switch(viommu_platform_endpoint_id(space), translating);
+    /* Not by its ID: the bridge that numbers its bus may be going. */
+    trace_viommu_switch(space->name, translating);
     set_translating(space, translating);
 }
 
@@ -246,11 +248,21 @@ const ViommuCallbacks viommu_callbacks = {
 
 /* -- birth and death of an address space -- */
 
+static char *place_name(ViommuPlace place)
+{
+    if (!place.bus) {
+        return g_strdup(QLIST_FIRST(&place.transport->child_bus)->name);
+    }
+    return g_strdup_printf("%s:%02x.%x", BUS(place.bus)->name,
+                           PCI_SLOT(place.devfn), PCI_FUNC(place.devfn));
+}
+
 ViommuSpace *viommu_space_new(ViommuPlace place)
 {
     ViommuSpace *space = VIOMMU_SPACE(object_new(TYPE_VIOMMU_SPACE));
 
     space->place = place;
+    space->name = place_name(place);
     memory_region_init(&space->root, OBJECT(space), "virtio-iommu-root",
                        UINT64_MAX);
     address_space_init(&space->as, &space->root, "virtio-iommu");
@@ -277,7 +289,8 @@ void viommu_space_bind(ViommuSpace *space, VirtIOIOMMU *s)
 {
     space->endpoint = viommu_endpoint_new(s->engine, space, NULL, 0);
     if (!space->endpoint) {
-        g_error("virtio-iommu: out of memory for an endpoint");
+        /* The engine's settings are checked: GLib ends QEMU for no less. */
+        g_error("virtio-iommu: no memory for an endpoint");
     }
     space->s = s;
     object_ref(OBJECT(s));
@@ -314,6 +327,7 @@ static void space_finalize(Object *obj)
         viommu_endpoint_free(space->endpoint);
         object_unref(OBJECT(space->s));
     }
+    g_free(space->name);
 }
 
 static void viommu_memory_region_class_init(ObjectClass *klass, void *data)

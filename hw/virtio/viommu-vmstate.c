@@ -9,6 +9,7 @@
 #include "migration/qemu-file-types.h"
 #include "migration/vmstate.h"
 
+#include "hw/platform/viommu-platform.h"
 #include "hw/virtio/viommu-device.h"
 
 static bool put_bytes(void *ctx, const uint8_t *bytes, size_t size)
@@ -28,6 +29,8 @@ static int put_state(QEMUFile *f, void *pv, size_t size,
 {
     VirtIOIOMMU *s = pv;
 
+    /* What was switched off unnoticed has no ID to save any more. */
+    viommu_platform_settle();
     if (!viommu_engine_save(s->engine, put_bytes, f)) {
         error_report("virtio-iommu: the state cannot be saved: the stream "
                      "takes no more, or an attached endpoint has no ID now");
@@ -61,8 +64,7 @@ static int viommu_post_load(void *opaque, int version_id)
                      "machine: %s", sentence);
         return -EINVAL;
     }
-    /* The copy that the core keeps for writes must not be stale (W12). */
-    viommu_engine_read_config(s->engine, VIRTIO_DEVICE(s)->config);
+    viommu_refresh_config_copy(s);
     return 0;
 }
 

@@ -17,12 +17,20 @@ import traceback
 from driver import NOENT, OK, Viommu
 from guests import (NOBODY, Wrong, array_v2_claims, array_v3_claims, check_config_space,
                     require, spell_out, tree_claims, viot_claims)
-from machines import Function, Machine
+from machines import Function, Machine, MachineWithTransports
 from qtest import Qemu, QemuError
 
 ARRAYS = {"v2": array_v2_claims, "v3": array_v3_claims}
 LAYOUTS = ("v2", "v3", "off")
-MACHINES = {"x86_64": 180, "aarch64": 60}
+# {machine: (which QEMU, how many)}
+MACHINES = {
+    "x86_64": ("x86_64", 180),
+    "aarch64": ("aarch64", 60),
+    "microvm": ("x86_64", 24),
+    "microvm-pcie": ("x86_64", 28),
+    "virt-mmio": ("aarch64", 28),
+}
+WITH_TREE = ("aarch64", "virt-mmio")
 SWEEP_EVERY = 30  # machines between two on which every ID is tried
 SRIOV = 0x160  # igb's capability
 DOMAIN = 1
@@ -39,7 +47,7 @@ class Bench:
         self.qemu, self.machine, self.layout = qemu, machine, layout
         self.rng = random.Random(repr(machine.options("")))
         self.write_bus_numbers()
-        self.devices = [Viommu(qemu, f.rid, i) for i, f in enumerate(machine.iommus)]
+        self.devices = [Viommu(qemu, f.place, i) for i, f in enumerate(machine.iommus)]
 
     def write_bus_numbers(self):
         for bus in self.machine.buses():
@@ -55,18 +63,18 @@ class Bench:
     def descriptions(self):
         """(name, claims) of all that this boot's guest can read."""
         yield "VIOT", list(viot_claims(self.qemu))
-        if self.machine.arch == "aarch64":
+        if self.machine.arch in WITH_TREE:
             yield "device tree", list(tree_claims(self.qemu))
         if self.layout in ARRAYS:
             decode = ARRAYS[self.layout]
             yield f"array {self.layout}", [c for d in self.devices for c in decode(d)]
 
     def check_descriptions(self, when):
-        want = self.machine.owners()
-        rids = [f.rid for f in self.machine.iommus]
+        want, transports = self.machine.owners(), self.machine.transports()
+        places = [f.place for f in self.machine.iommus]
         for name, claims in self.descriptions():
             try:
-                got = spell_out(claims, rids)
+                got, found = spell_out(claims, places)
             except Wrong as err:
                 raise Wrong(f"{when}: {name}: {err}") from err
             if got != want:
@@ -74,13 +82,16 @@ class Bench:
                 raise Wrong(f"{when}: {name} gives requester ID {rid:#06x} to "
                             f"{name_of(got[rid], self.machine)}, not to "
                             f"{name_of(want[rid], self.machine)}")
+            if found != transports:
+                raise Wrong(f"{when}: {name} has {found} on transports, not {transports}")
 
     # --- answers -----------------------------------------------------------------------
 
     def interesting_ids(self):
         """What exists, the edges of all that is described, and a random choice."""
         owners, existing = self.machine.owners(), self.machine.existing()
-        ids = set(existing) | {f.rid for f in self.machine.iommus}
+        ids = set(existing) | {f.rid for f in self.machine.iommus if f.rid is not None}
+        ids |= {0xffff0000 + n for n in range(self.qemu.platform.transport_count + 2)}
         for rid in range(1, 0x10000):
             if owners[rid] != owners[rid - 1]:
                 ids |= {rid - 1, rid}
@@ -89,6 +100,8 @@ class Bench:
         ids |= {rid ^ 1 for rid in existing} | {rid ^ 8 for rid in existing}
         wide = {rid | 0x10000 << self.rng.randrange(16)
                 for rid in self.rng.sample(sorted(existing), min(16, len(existing)))}
+        ids |= {endpoint ^ 1 << self.rng.randrange(32)
+                for _, endpoint in self.machine.transports().values()}
         ids |= wide | {0xffff0000, 0xffffffff, self.rng.randrange(1 << 32)}
         while len(ids) % 256:
             ids.add(self.rng.randrange(0x10000))
@@ -103,7 +116,8 @@ class Bench:
 
     def check_answers(self, when, sweep=False):
         machine, answering = self.machine, self.machine.answering()
-        ids = range(0x10000) if sweep else self.interesting_ids()
+        ids = [*range(0x10000), *range(0xffff0000, 0xffff0040)] if sweep \
+            else self.interesting_ids()
         for i, device in enumerate(self.devices):
             want = bytes(OK if answering.get(rid) == 1 + i else NOENT for rid in ids)
             for what, got in (("PROBE", device.probe(ids)), ("ATTACH", device.attach(ids, DOMAIN))):
@@ -154,6 +168,10 @@ class Bench:
             port.secondary.functions.append(Function(name, "edu", port.secondary, 0))
 
 
+def machine_of(arch, seed):
+    return (Machine if arch in ("x86_64", "aarch64") else MachineWithTransports)(seed, arch)
+
+
 def whole_life(program, machine, layout, sweep):
     with Qemu(program, machine.arch, machine.options(layout)) as qemu:
         bench = Bench(qemu, machine, layout)
@@ -191,7 +209,7 @@ def try_machine(program, arch, seed, sweep):
     try:
         # The others first: the whole life changes the machine.
         main = LAYOUTS[seed % len(LAYOUTS)]
-        machine = Machine(seed, arch)
+        machine = machine_of(arch, seed)
         for layout in LAYOUTS:
             if layout != main:
                 descriptions_only(program, machine, layout)
@@ -207,18 +225,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--x86-64", metavar="QEMU", help="qemu-system-x86_64")
     parser.add_argument("--aarch64", metavar="QEMU", help="qemu-system-aarch64")
+    parser.add_argument("--machine", choices=MACHINES, action="append",
+                        help="only machines of this kind; may be repeated")
     parser.add_argument("--seed", type=int, help="only this machine; its command line is shown")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     programs = {"x86_64": options.x86_64, "aarch64": options.aarch64}
-    jobs = [(programs[arch], arch, seed, seed % SWEEP_EVERY == 0 or options.seed is not None)
-            for arch, count in MACHINES.items() if programs[arch] for seed in range(count)
-            if options.seed in (None, seed)]
+    jobs = [(programs[program], arch, seed, seed % SWEEP_EVERY == 0 or options.seed is not None)
+            for arch, (program, count) in MACHINES.items() if programs[program]
+            for seed in range(count)
+            if options.seed in (None, seed) and (not options.machine or arch in options.machine)]
     if not jobs:
         parser.error("name a QEMU, and a seed that exists")
     if options.seed is not None:
         for _, arch, seed, _ in jobs:
-            words = Machine(seed, arch).options(LAYOUTS[seed % len(LAYOUTS)])
+            words = machine_of(arch, seed).options(LAYOUTS[seed % len(LAYOUTS)])
             print(f"# {arch}: {' '.join(words)}")
     print(f"1..{len(jobs)}", flush=True)
     failed = 0

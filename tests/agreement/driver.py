@@ -21,13 +21,15 @@ REQUESTS, TAILS, ZEROS, PROPERTIES = 0x30000, 0x32000, 0x33000, 0x34000
 ROOM = 0x40000
 
 
-class Viommu:
-    """The device at requester ID `rid`; `index` keeps the memory of several apart."""
+class PciTransport:
+    """A virtio device at a requester ID of the first root bus."""
 
-    def __init__(self, qemu, rid, index):
-        self.qemu, self.rid = qemu, rid
-        self.base = qemu.platform.scratch + (1 << 20) + index * ROOM
-        bar = None
+    # Offsets in the common structure.
+    FEATURES_SELECT, FEATURES, DRIVER_SELECT, DRIVER_FEATURES = 0, 4, 8, 12
+    NOTIFY = "writew"
+
+    def __init__(self, qemu, rid):
+        self.qemu, bar = qemu, None
         at = 0
         self.regions = {}
         while at := qemu.capability(rid, 9, at):
@@ -45,19 +47,86 @@ class Viommu:
         self.common = self.regions[1][0]
         self.device, self.device_size = self.regions[4]
 
-    # --- what the guests of 2020 read before anything else -----------------------------
-
-    def features(self):
-        q = self.qemu
-        low, high = q.many([f"writel {self.common:#x} 0", f"readl {self.common + 4:#x}",
-                            f"writel {self.common:#x} 1", f"readl {self.common + 4:#x}"])[1::2]
-        return int(low, 16) | int(high, 16) << 32
-
     def set_status(self, status):
         self.qemu.write(1, self.common + 20, status)
 
     def status(self):
         return self.qemu.read(1, self.common + 20)
+
+    def set_up_queue(self, depth, *rings):
+        """Starts queue 0; returns the address that notifies it."""
+        q, common = self.qemu, self.common
+        q.write(2, common + 22, 0)
+        if q.read(2, common + 24) < depth:
+            raise QemuError("the request queue is too short for the test")
+        q.write(2, common + 24, depth)
+        for register, address in zip((32, 40, 48), rings):
+            q.write(4, common + register, address)
+            q.write(4, common + register + 4, 0)
+        q.write(2, common + 28, 1)
+        return self.regions[2][0] + q.read(2, common + 30) * self.multiplier
+
+
+class MmioTransport:
+    """A virtio device on the virtio-mmio transport at `base`."""
+
+    FEATURES_SELECT, FEATURES, DRIVER_SELECT, DRIVER_FEATURES = 0x14, 0x10, 0x24, 0x20
+    NOTIFY = "writel"
+    MAGIC, MODERN, IOMMU = 0x74726976, 2, 23
+
+    def __init__(self, qemu, base):
+        self.qemu, self.common = qemu, base
+        self.device, self.device_size = base + 0x100, 0x100
+        head = qemu.read_many(4, (base, base + 4, base + 8))
+        if head != [self.MAGIC, self.MODERN, self.IOMMU]:
+            raise QemuError(f"at {base:#x} there is no virtio-iommu: {head}")
+
+    def set_status(self, status):
+        self.qemu.write(4, self.common + 0x70, status)
+
+    def status(self):
+        return self.qemu.read(4, self.common + 0x70)
+
+    def set_up_queue(self, depth, *rings):
+        """Starts queue 0; returns the address that notifies it."""
+        q, common = self.qemu, self.common
+        q.write(4, common + 0x30, 0)
+        if q.read(4, common + 0x34) < depth:
+            raise QemuError("the request queue is too short for the test")
+        q.write(4, common + 0x38, depth)
+        for register, address in zip((0x80, 0x90, 0xa0), rings):
+            q.write(4, common + register, address)
+            q.write(4, common + register + 4, 0)
+        q.write(4, common + 0x44, 1)
+        return common + 0x50
+
+
+class Viommu:
+    """The device at `place`, a requester ID or a transport's address.
+
+    `index` keeps the memory of several apart.
+    """
+
+    def __init__(self, qemu, place, index):
+        self.qemu, self.place = qemu, place
+        self.base = qemu.platform.scratch + (1 << 20) + index * ROOM
+        self.transport = (PciTransport if place < 0x10000 else MmioTransport)(qemu, place)
+        self.device, self.device_size = self.transport.device, self.transport.device_size
+
+    # --- what the guests of 2020 read before anything else -----------------------------
+
+    def features(self):
+        t = self.transport
+        select, offered = t.common + t.FEATURES_SELECT, t.common + t.FEATURES
+        low, high = self.qemu.many([f"writel {select:#x} 0", f"readl {offered:#x}",
+                                    f"writel {select:#x} 1", f"readl {offered:#x}"])[1::2]
+        return int(low, 16) | int(high, 16) << 32
+
+    def set_status(self, status):
+        self.transport.set_status(status)
+
+    def status(self):
+        return self.transport.status()
 
     def config(self, offset, size, width=4):
         """Bytes of the config space, read in pieces of `width`."""
@@ -68,13 +137,14 @@ class Viommu:
     # --- the driver ----------------------------------------------------------------
 
     def bring_up(self):
-        q, common = self.qemu, self.common
+        t = self.transport
         self.set_status(0)
         offered = self.features()
         wanted = F_WANTED & offered
         self.set_status(STATUS_ACKNOWLEDGE | STATUS_DRIVER)
-        q.many([f"writel {common + 8:#x} 0", f"writel {common + 12:#x} {wanted & 0xffffffff:#x}",
-                f"writel {common + 8:#x} 1", f"writel {common + 12:#x} {wanted >> 32:#x}"])
+        select, chosen = t.common + t.DRIVER_SELECT, t.common + t.DRIVER_FEATURES
+        self.qemu.many([f"writel {select:#x} 0", f"writel {chosen:#x} {wanted & 0xffffffff:#x}",
+                        f"writel {select:#x} 1", f"writel {chosen:#x} {wanted >> 32:#x}"])
         self.set_status(STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK)
         if not self.status() & STATUS_FEATURES_OK or wanted != F_WANTED:
             raise QemuError(f"the device does not take features {F_WANTED:#x} of {offered:#x}")
@@ -84,14 +154,7 @@ class Viommu:
                         STATUS_DRIVER_OK)
 
     def _set_up_queue(self):
-        q, common, base = self.qemu, self.common, self.base
-        q.write(2, common + 22, 0)
-        if q.read(2, common + 24) < DEPTH:
-            raise QemuError("the request queue is too short for the test")
-        q.write(2, common + 24, DEPTH)
-        for register, offset in ((32, DESC), (40, AVAIL), (48, USED)):
-            q.write(4, common + register, base + offset)
-            q.write(4, common + register + 4, 0)
+        q, base = self.qemu, self.base
         q.one(f"memset {base:#x} {ROOM:#x} 0")
         # Every chain starts at the descriptor of its place in the ring, once and for all.
         q.store(base + AVAIL + 4, struct.pack(f"<{DEPTH}H", *range(DEPTH)))
@@ -108,8 +171,7 @@ class Viommu:
                                                flags | (NEXT if n + 1 < len(chain) else 0), n + 1)
                                    for n, (address, size, flags) in enumerate(chain))
             q.store(base + tables, chains)
-        self.doorbell = self.regions[2][0] + q.read(2, common + 30) * self.multiplier
-        q.write(2, common + 28, 1)
+        self.doorbell = self.transport.set_up_queue(DEPTH, base + DESC, base + AVAIL, base + USED)
 
     def _use_tables(self, tables, chain):
         if self.tables != tables:
@@ -126,7 +188,7 @@ class Viommu:
         self.done = self.done + DEPTH & 0xffff
         q.many([f"memset {base + TAILS:#x} {4 * DEPTH:#x} {UNWRITTEN:#x}",
                 f"writew {base + AVAIL + 2:#x} {self.done:#x}",
-                f"writew {self.doorbell:#x} 0"])
+                f"{self.transport.NOTIFY} {self.doorbell:#x} 0"])
         until = time.monotonic() + 20
         while q.read(2, base + USED + 2) != self.done:
             if time.monotonic() > until:

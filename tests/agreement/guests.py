@@ -1,17 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The descriptions of a machine as its guests read them.
 
-Each decoder yields claims: (requester ID of the IOMMU, first and last requester
-ID of a range, endpoint ID of the first).  Where a guest would go on in silence
-with a description that makes no sense, Wrong is raised.
+Each decoder yields claims.  The place of an IOMMU in them is its requester ID or
+its transport's address, which is never so low.  Where a guest would go on in
+silence with a description that makes no sense, Wrong is raised.
 """
 import struct
+from typing import NamedTuple
 
 from driver import F_BIT_6, STATUS_ACKNOWLEDGE, STATUS_DRIVER
 
 
 class Wrong(Exception):
     """A description, or a difference between two."""
+
+
+class Range(NamedTuple):
+    """Requester IDs; `endpoint` is the endpoint ID of the first."""
+    iommu: int
+    first: int
+    last: int
+    endpoint: int
+
+
+class OnTransport(NamedTuple):
+    """A device on the virtio-mmio transport at `base`."""
+    iommu: int
+    base: int
+    endpoint: int
 
 
 def require(condition, text):
@@ -78,7 +94,17 @@ def acpi_tables(qemu, signature):
         root, width = memory.table(struct.unpack_from("<Q", rsdp, 24)[0]), 8
     entries = [int.from_bytes(root[at:at + width], "little")
                for at in range(36, len(root), width)]
-    return [table for table in map(memory.table, entries) if table[:4] == signature]
+    tables = [memory.table(entry) for entry in entries]
+    if signature == b"DSDT":
+        facp, = (table for table in tables if table[:4] == b"FACP")
+        short, = struct.unpack_from("<I", facp, 40)
+        long = struct.unpack_from("<Q", facp, 140)[0] if len(facp) >= 148 else 0
+        return [memory.table(long or short)]
+    return [table for table in tables if table[:4] == signature]
+
+
+# No function is ever in it: its endpoint IDs belong to virtio-mmio transports.
+EMPTY_SEGMENT = 0xffff
 
 
 def viot_claims(qemu):
@@ -89,27 +115,56 @@ def viot_claims(qemu):
     count, start = struct.unpack_from("<HH", table, 36)
     require(not any(table[40:48]), "VIOT: reserved bytes of the header are not 0")
     require(start >= 48, "VIOT: nodes begin inside the header")
-    iommus, ranges, at = {}, [], start
+    iommus, ranges, endpoints, at = {}, [], [], start
     for i in range(count):
         require(at + 4 <= len(table), f"VIOT: node {i} lies outside the table")
         kind, reserved, length = struct.unpack_from("<BBH", table, at)
         require(at % 8 == 0 and reserved == 0, f"VIOT: node {i} is unaligned")
-        require((kind, length) in ((1, 24), (3, 16)) and at + length <= len(table),
+        require((kind, length) in ((1, 24), (2, 24), (3, 16), (4, 16)) and
+                at + length <= len(table),
                 f"VIOT: node {i} is of type {kind} and {length} bytes long")
         if kind == 3:
             segment, bdf = struct.unpack_from("<HH", table, at + 4)
             require(segment == 0 and not any(table[at + 8:at + 16]),
                     f"VIOT: node {i} is in segment {segment}")
             iommus[at] = bdf
+        elif kind == 4:
+            require(not any(table[at + 4:at + 8]), f"VIOT: reserved bytes of node {i}")
+            iommus[at], = struct.unpack_from("<Q", table, at + 8)
         else:
-            ranges.append(struct.unpack_from("<IHHHHH", table, at + 4))
+            (ranges if kind == 1 else endpoints).append(
+                struct.unpack_from("<IHHHHH" if kind == 1 else "<IQH", table, at + 4))
             require(not any(table[at + 18:at + 24]), f"VIOT: reserved bytes of node {i}")
         at += length
     require(at == len(table), "VIOT: bytes follow the last node")
+    idle, busy = [], set()
     for endpoint, segment_start, segment_end, first, last, output in ranges:
-        require(segment_start == segment_end == 0, "VIOT: a range leaves segment 0")
         require(output in iommus, f"VIOT: no IOMMU is at offset {output}")
-        yield iommus[output], first, last, endpoint
+        if segment_start == segment_end == EMPTY_SEGMENT:
+            require(first == last and endpoint == EMPTY_SEGMENT << 16 | first,
+                    "VIOT: a range without functions is not of its own kind")
+            idle.append((output, first))
+            continue
+        require(segment_start == segment_end == 0, "VIOT: a range leaves segment 0")
+        busy.add(output)
+        yield Range(iommus[output], first, last, endpoint)
+    for endpoint, base, output in endpoints:
+        require(output in iommus, f"VIOT: no IOMMU is at offset {output}")
+        busy.add(output)
+        yield OnTransport(iommus[output], base, endpoint)
+    # Linux crashes on an IOMMU that no range refers to, if there is no other node for it.
+    outputs = [output for output, _ in idle]
+    require(len(set(outputs)) == len(outputs) == len({first for _, first in idle}) and
+            busy.isdisjoint(outputs) and busy.union(outputs) == iommus.keys(),
+            "VIOT: an IOMMU is not referred to in one way")
+    # Linux finds a transport by the resources of a device in the DSDT.
+    places = [place for place in iommus.values() if place >= 0x10000]
+    places += [base for _, base, _ in endpoints]
+    if places:
+        dsdt = acpi_tables(qemu, b"DSDT")[0]
+        for base in places:
+            require(struct.pack("<BHBII", 0x86, 9, 1, base, 0x200) in dsdt,
+                    f"VIOT: no device of the DSDT has its registers at {base:#x}")
 
 
 # --- the array in config space ---------------------------------------------------------
@@ -127,9 +182,14 @@ def array_v2_claims(device):
         # It copies no more than 16 bytes of an item, 4 at a time.
         item = device.config(offset + i * length, min(length, 16))
         kind, segment, first, last, endpoint = struct.unpack_from("<HHHHI", item)
+        if kind == 2:
+            zero, endpoint, base = struct.unpack_from("<HIQ", item, 2)
+            require(zero == 0, f"array v2: reserved bytes of item {i}")
+            yield OnTransport(device.place, base, endpoint)
+            continue
         require(kind == 1 and segment == 0, f"array v2: item {i} has type {kind}")
         require(not any(item[12:]), f"array v2: item {i} has bytes after its end")
-        yield device.rid, first, last, endpoint
+        yield Range(device.place, first, last, endpoint)
 
 
 def array_v3_claims(device):
@@ -146,11 +206,15 @@ def array_v3_claims(device):
             length, = struct.unpack("<H", device.config(at + 2, 2, 2))
             require(length >= 16 and at + length <= device.device_size,
                     f"array v3: item {i} leaves the config space")
-            require(kind == 1, f"array v3: item {i} has type {kind}")
-            endpoint, segment, first, last, zero = struct.unpack(
-                "<IHHHH", device.config(at + 4, 12))
-            require(segment == 0 and zero == 0, f"array v3: item {i} is in segment {segment}")
-            found.append((device.rid, first, last, endpoint))
+            require(kind in (1, 2), f"array v3: item {i} has type {kind}")
+            rest = device.config(at + 4, 12)
+            if kind == 2:
+                endpoint, base = struct.unpack("<IQ", rest)
+                found.append(OnTransport(device.place, base, endpoint))
+            else:
+                endpoint, segment, first, last, zero = struct.unpack("<IHHHH", rest)
+                require(segment == 0 and zero == 0, f"array v3: item {i} is in segment {segment}")
+                found.append(Range(device.place, first, last, endpoint))
             at += length
     device.set_status(0)
     yield from found
@@ -169,7 +233,9 @@ def check_config_space(device, layout):
     whole = device.config(0, size)
     require(device.config(0, size, 1) == whole and device.config(0, size, 2) == whole,
             "accesses of different widths read different config spaces")
-    require(device.config(size, 32) == b"\xff" * 32, f"the config space goes on after {size}")
+    after = min(32, device.device_size - size)
+    require(device.config(size, after) == b"\xff" * after,
+            f"the config space goes on after {size}")
     if layout == "off":
         require(whole[36:] == b"\1\0\0\0", f"off: byte 36 on reads {whole[36:].hex()}")
 
@@ -229,9 +295,18 @@ def tree_claims(qemu):
     hosts = [n for n in root.walk() if n.is_compatible(b"pci-host-ecam-generic")]
     require(len(hosts) == 1, f"the device tree has {len(hosts)} PCI hosts")
     host = hosts[0]
-    iommus = {}
+    iommus, endpoints = {}, []
     for node in root.walk():
-        if node.is_compatible(b"pci1af4,1057"):
+        if node.is_compatible(b"virtio,mmio"):
+            base, = struct.unpack_from(">Q", node.properties["reg"])
+            if "#iommu-cells" in node.properties:
+                require(node.cells("#iommu-cells") == (1,), f"{node.name}: #iommu-cells")
+                require("iommus" not in node.properties, f"{node.name} is behind an IOMMU")
+                iommus[node.cells("phandle")[0]] = base
+            elif "iommus" in node.properties:
+                require(len(node.cells("iommus")) == 2, f"{node.name}: iommus")
+                endpoints.append((base, *node.cells("iommus")))
+        elif node.is_compatible(b"pci1af4,1057"):
             require(node in host.children, f"{node.name} is not below the PCI host")
             require(node.cells("#iommu-cells") == (1,), f"{node.name}: #iommu-cells")
             require(not {"iommus", "iommu-map"} & node.properties.keys(),
@@ -240,6 +315,9 @@ def tree_claims(qemu):
             require(len(reg) == 5 and not any(reg[1:]) and not reg[0] & 0xff0000ff,
                     f"{node.name}: reg is {reg}")
             iommus[node.cells("phandle")[0]] = reg[0] >> 8
+    for base, phandle, endpoint in endpoints:
+        require(phandle in iommus, f"iommus: phandle {phandle} is no virtio-iommu")
+        yield OnTransport(iommus[phandle], base, endpoint)
     require("iommu-map-mask" not in host.properties, "the PCI host has an iommu-map-mask")
     if "iommu-map" not in host.properties:
         return
@@ -249,7 +327,7 @@ def tree_claims(qemu):
         first, phandle, endpoint, length = cells[at:at + 4]
         require(phandle in iommus, f"iommu-map: phandle {phandle} is no virtio-iommu")
         require(length and first + length <= 0x10000, "iommu-map: a range leaves the segment")
-        yield iommus[phandle], first, first + length - 1, endpoint
+        yield Range(iommus[phandle], first, first + length - 1, endpoint)
 
 
 # --- one form for all of them ------------------------------------------------------------
@@ -258,17 +336,23 @@ NOBODY = 0
 
 
 def spell_out(claims, iommus):
-    """For each requester ID, 1 + the place in `iommus` (requester IDs) of its IOMMU, or NOBODY.
+    """For each requester ID, 1 + the position in `iommus` (places) of its IOMMU, or NOBODY.
 
     Endpoint IDs are not in it: they are the requester IDs on every machine with one segment.
+    The second result has {transport's address: (1 + position, endpoint ID)}.
     """
-    owners = bytearray(0x10000)
-    for iommu, first, last, endpoint in claims:
-        require(iommu in iommus, f"{iommu:#06x} is no IOMMU")
+    owners, transports = bytearray(0x10000), {}
+    for claim in claims:
+        require(claim.iommu in iommus, f"{claim.iommu:#06x} is no IOMMU")
+        if isinstance(claim, OnTransport):
+            require(claim.base not in transports, f"{claim.base:#x} is described twice")
+            transports[claim.base] = 1 + iommus.index(claim.iommu), claim.endpoint
+            continue
+        iommu, first, last, endpoint = claim
         require(0 <= first <= last <= 0xffff, f"there is no range {first:#x}-{last:#x}")
         require(endpoint == first, f"the endpoint IDs of {first:#06x}-{last:#06x} begin with "
                                    f"{endpoint:#x}")
         require(not any(owners[first:last + 1]),
                 f"requester IDs in {first:#06x}-{last:#06x} are described twice")
         owners[first:last + 1] = bytes([1 + iommus.index(iommu)]) * (last + 1 - first)
-    return bytes(owners)
+    return bytes(owners), transports

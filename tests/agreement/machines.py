@@ -7,10 +7,14 @@ ID from the options alone; nothing here asks QEMU.
 import random
 from dataclasses import dataclass, field
 
+from qtest import PLATFORMS
+
 ENDPOINTS = ("edu", "pci-testdev", "virtio-rng-pci,disable-legacy=on", "e1000e,romfile=")
 CONVENTIONAL = ("edu", "pci-testdev", "e1000,romfile=")
 # Functions that the machine itself has on its first bus.
-BUILT_IN = {"x86_64": (0x00, 0xf8, 0xfa, 0xfb), "aarch64": (0x00,)}
+BUILT_IN = {"x86_64": (0x00, 0xf8, 0xfa, 0xfb), "aarch64": (0x00,), "virt-mmio": (0x00,),
+            "microvm-pcie": (0x00,), "microvm": ()}
+TRANSPORTS = "main-system-bus"  # what root-bus calls all endpoints on transports
 BUS_BUDGET = 24
 
 
@@ -60,6 +64,10 @@ class Function:
     def rid(self):
         return self.bus.number << 8 | self.devfn
 
+    @property
+    def place(self):
+        return self.rid
+
     def alias(self):
         """The requester ID that the function's DMA arrives with."""
         bus, rid = self.bus, self.rid
@@ -70,6 +78,23 @@ class Function:
                 rid = bus.bridge.rid
             bus = bus.bridge.bus
         return rid
+
+
+@dataclass
+class Transported:
+    """A device on a virtio-mmio transport."""
+    name: str
+    driver: str
+    number: int
+    place: int  # address of the transport
+    translated: bool = False  # iommu_platform
+    claims: list = None
+    options: str = ""
+    rid = None
+
+    @property
+    def endpoint(self):
+        return 0xffff0000 + self.number
 
 
 class Machine:
@@ -252,8 +277,11 @@ class Machine:
         if self.pcie0.bypass:
             args += ["-machine", "default_bus_bypass_iommu=on"]
         for f in self.order:
-            text = (f"{f.driver},id={f.name},bus={f.bus.name},"
-                    f"addr={f.devfn >> 3:x}.{f.devfn & 7}{f.options}")
+            if isinstance(f, Transported):
+                text = f"{f.driver},id={f.name},bus=virtio-mmio-bus.{f.number}{f.options}"
+            else:
+                text = (f"{f.driver},id={f.name},bus={f.bus.name},"
+                        f"addr={f.devfn >> 3:x}.{f.devfn & 7}{f.options}")
             if f.claims is not None or f in self.iommus:
                 text += f",topology={layout}"
             args += ["-device", text]
@@ -311,7 +339,8 @@ class Machine:
             for rid in range(root.number << 8, (root.last + 1) << 8):
                 owners[rid] = manager
         for iommu in self.iommus:
-            owners[iommu.rid] = 0
+            if iommu.rid is not None:
+                owners[iommu.rid] = 0
         return bytes(owners)
 
     def visible(self):
@@ -332,6 +361,10 @@ class Machine:
         return {rid: owners[rid] for rid, root in self.existing().items()
                 if owners[rid] and owners[rid] == self.manager(root)}
 
+    def transports(self):
+        """{transport's address: (1 + the index of its IOMMU, endpoint ID)}."""
+        return {}
+
     def stray(self):
         """Numbers a bus into another root bus's window; returns its bridge, or None.
 
@@ -348,3 +381,96 @@ class Machine:
                 bus.number = bus.last = self.random.choice(numbers)
                 return bus.bridge
         return None
+
+
+class MachineWithTransports(Machine):
+    """One with devices, and mostly an IOMMU, on virtio-mmio transports."""
+
+    def __init__(self, seed, arch):
+        self.devices = []
+        super().__init__(seed, arch)
+
+    def on_transport(self, driver, options=""):
+        platform = PLATFORMS[self.arch]
+        taken = {d.number for d in self.devices}
+        number = self.random.choice([n for n in range(platform.transport_count)
+                                     if n not in taken])
+        device = Transported(self.name(driver.split("-")[1]), driver, number,
+                             platform.transport(number), options=options)
+        self.devices.append(device)
+        return device
+
+    def _grow_roots(self):
+        if self.arch == "virt-mmio":
+            super()._grow_roots()
+        elif self.arch == "microvm-pcie":
+            # It has no expanders, and no option to let its one root bus bypass.
+            for slot in self.free_slots(self.pcie0, self.random.randint(1, 4)):
+                self._grow_root_slot(self.pcie0, slot)
+            self._place_windows()
+        else:
+            self.roots = []
+
+    def _add_iommus(self):
+        for _ in range(self.random.randint(0, 4)):
+            device = self.on_transport(self.random.choice(("virtio-rng-device",
+                                                           "virtio-serial-device")))
+            said = self.random.choice(("", ",iommu_platform=on", ",iommu_platform=on",
+                                       ",iommu_platform=off"))
+            device.options += said
+            device.translated = said.endswith("on")
+        for claim in self._shares():
+            if not self.roots or self.chance(60):
+                iommu = self.on_transport("virtio-iommu-mmio" if self.chance(80)
+                                          else "virtio-iommu-device")
+            else:
+                slot, = self.free_slots(self.pcie0, 1)
+                iommu = self.add("virtio-iommu-pci", self.pcie0, slot << 3)
+            iommu.claims = claim
+            if claim is not None:
+                iommu.options += ",root-bus=" + ":".join(
+                    share if share == TRANSPORTS else share.name for share in claim)
+            self.iommus.append(iommu)
+
+    def _shares(self):
+        """What each IOMMU claims; None is all the rest."""
+        claimable = [*(root for root in self.roots if not root.bypass), TRANSPORTS]
+        self.random.shuffle(claimable)
+        taker = self.chance(60)
+        count = min(len(claimable), self.random.randint(0 if taker else 1, 2))
+        claims = [[] for _ in range(count)]
+        for i, share in enumerate(claimable):
+            if i < count:
+                claims[i].append(share)
+            elif count and self.chance(40):
+                self.random.choice(claims).append(share)
+        claims += [None] * taker
+        self.random.shuffle(claims)
+        return claims
+
+    def _option_order(self):
+        order = super()._option_order()
+        for device in self.devices:
+            order.insert(self.random.randint(0, len(order)), device)
+        return order
+
+    def visible(self):
+        return super().visible() if self.roots else {}
+
+    def transports(self):
+        manager = self.manager(TRANSPORTS)
+        return {d.place: (manager, d.endpoint) for d in self.devices if d.translated and manager}
+
+    def manager(self, root):
+        for i, iommu in enumerate(self.iommus):
+            if iommu.claims is not None and root in iommu.claims:
+                return 1 + i
+        bypasses = root is not TRANSPORTS and root.bypass
+        for i, iommu in enumerate(self.iommus):
+            if iommu.claims is None and not bypasses:
+                return 1 + i
+        return 0
+
+    def answering(self):
+        return super().answering() | {endpoint: manager
+                                      for manager, endpoint in self.transports().values()}

@@ -22,10 +22,25 @@ def _die_with_parent():
 
 
 class Platform:
-    """Where a machine has what the bench touches."""
+    """Where a machine has what the bench touches.
 
-    def __init__(self, machine, ram, ecam, bars):
+    transports: address of the first virtio-mmio transport, and how many there are.
+    """
+
+    def __init__(self, machine, ram, ecam, bars, transports=(0, 0)):
         self.machine, self.ram, self.ecam, self.bars = machine, ram, ecam, bars
+        self.first_transport, self.transport_count = transports
+
+    @property
+    def is_q35(self):
+        return "q35" in self.machine
+
+    @property
+    def is_x86(self):
+        return "virt,gic-version=3" not in self.machine
+
+    def transport(self, n):
+        return self.first_transport + 0x200 * n
 
     @property
     def scratch(self):
@@ -33,12 +48,19 @@ class Platform:
         return self.ram + (32 << 20)
 
 
+MODERN = ["-global", "virtio-mmio.force-legacy=off"]
 PLATFORMS = {
     "x86_64": Platform(["-machine", "q35", "-global",
                         "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"],
                        0, 0xb0000000, 0xe0000000),
     "aarch64": Platform(["-machine", "virt,gic-version=3", "-cpu", "cortex-a57"],
-                        0x40000000, 0x4010000000, 0x10000000),
+                        0x40000000, 0x4010000000, 0x10000000, (0x0a000000, 32)),
+    "virt-mmio": Platform(["-machine", "virt,gic-version=3", "-cpu", "cortex-a57", *MODERN],
+                          0x40000000, 0x4010000000, 0x10000000, (0x0a000000, 32)),
+    "microvm": Platform(["-machine", "microvm,acpi=on", *MODERN], 0, None, None,
+                        (0xfeb00000, 24)),
+    "microvm-pcie": Platform(["-machine", "microvm,acpi=on,pcie=on", *MODERN],
+                             0, 0xe0000000, 0xc0000000, (0xfeb00000, 24)),
 }
 
 
@@ -47,7 +69,6 @@ class Qemu:
 
     def __init__(self, program, arch, args):
         self.platform = PLATFORMS[arch]
-        self.arch = arch
         self.next_bar = self.platform.bars
         self.deadline = time.monotonic() + SECONDS
         self.events = []
@@ -74,7 +95,7 @@ class Qemu:
     def __enter__(self):
         self._line(self.monitor_in)  # the greeting
         self.qmp("qmp_capabilities")
-        if self.arch == "x86_64":
+        if self.platform.is_q35:
             # Opens the host bridge's window on extended configuration space.
             self.many(["outl 0xcf8 0x80000064", "outl 0xcfc 0", "outl 0xcf8 0x80000060",
                        f"outl 0xcfc {self.platform.ecam | 1:#x}"])
@@ -212,7 +233,7 @@ class Qemu:
         self.store(access, struct.pack(">IIQ", key << 16 | self.SELECT | self.READ, size, data))
         high, low = (int.from_bytes(half.to_bytes(4, "big"), "little")
                      for half in (access >> 32, access & 0xffffffff))
-        if self.arch == "x86_64":
+        if self.platform.is_x86:
             self.many([f"outl 0x514 {high:#x}", f"outl 0x518 {low:#x}"])
         else:
             self.write(4, self.FW_CFG_MMIO + 16, high)

@@ -325,8 +325,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         }
         case 15:
-            for (uint64_t at = address(input), i = 0; i < 64; i++) {
-                both.look(at + i);
+            for (uint64_t at = address(input), end = at + 64; at != end; at++) {
+                both.look(at);
             }
             break;
         }

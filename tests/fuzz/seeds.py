@@ -136,12 +136,21 @@ def sessions():
     yield from anything([300, 900])
 
 
+def machines():
+    # Two windows of 16 buses: apart, neighbours, sharing their last and first bus, inverted.
+    for first in (0x20, 0x10, 0x0F, 0xF8):
+        for iommus in ([], [bytes([0, 8, 0])]):
+            yield (bytes([len(iommus), 2, 0]) + b"".join(iommus) +
+                   bytes([0x00, 0x00, 0x20, first]) + bytes([0, 0, 0, 0]))
+    yield from anything([40, 90, 200])
+
+
 SEEDS = {
     "request": requests,
     "migration": streams,
     "session": sessions,
     "mapping-set": lambda: anything([60, 300, 900]),
-    "topology": lambda: anything([40, 90, 200]),
+    "topology": machines,
 }
 
 

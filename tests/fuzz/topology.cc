@@ -457,7 +457,7 @@ private:
         const int node = fdt_add_subnode(fdt(), 0, name.data());
         check(node);
         check(fdt_setprop_string(fdt(), node, "compatible", "virtio,mmio"));
-        const std::string path = std::string("/") + name.data();
+        std::string path = std::string("/") + name.data();
         cells(path, "reg",
               {static_cast<uint32_t>(base >> 32), static_cast<uint32_t>(base), 0, 0x200});
         return path;

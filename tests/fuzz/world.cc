@@ -172,6 +172,7 @@ World::World(const Settings &settings) : model_(settings.whole())
     std::array<char, kErrorSize> error{};
     {
         // A copy that is gone afterwards: the engine keeps one of its own.
+        // NOLINTNEXTLINE(performance-unnecessary-copy-initialization)
         const Settings copy = settings;
         const ViommuEngineConfig config = copy.whole();
         engine_ = viommu_engine_new(&config, &callbacks, this, error.data(), error.size());

@@ -413,7 +413,7 @@ static void write_file(const char *path, const char *text)
 
 /* --- disks ----------------------------------------------------------------- */
 
-enum { CHUNK = 1 << 20 };
+enum { CHUNK = 1 << 20, HUGE = 2 << 20 };
 
 static int open_disk(const char *name, uint64_t *size)
 {
@@ -488,6 +488,39 @@ static void disk_write_command(const char *name, uint64_t bytes)
         fail("fsync");
     }
     answer("data bytes=%llu sha256=%s", (unsigned long long)bytes, sha_end(&sum));
+}
+
+/* Reads blocks past the page cache, one at a time, and says how long that took. */
+static void disk_time_command(const char *name, const char *order, uint64_t bytes, uint64_t count)
+{
+    bool random = !strcmp(order, "random");
+    uint64_t size, seed = 1;
+    int fd = open_disk(name, &size);
+    uint8_t *buffer = aligned_alloc(HUGE, HUGE);
+
+    /* In one piece, where the kernel has one. */
+    if (!buffer || madvise(buffer, HUGE, MADV_HUGEPAGE)) {
+        fail("buffer");
+    }
+    memset(buffer, 0, HUGE);
+    if (!random && strcmp(order, "sequential")) {
+        refuse("the order is random or sequential");
+    }
+    if (!bytes || bytes > size || bytes > HUGE || bytes % 512 || !count) {
+        refuse("blocks are of whole sectors, fit disk and buffer, and there is at least one");
+    }
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    for (uint64_t i = 0; i < count; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        uint64_t block = (random ? seed >> 20 : i) % (size / bytes);
+        if (pread(fd, buffer, bytes, (off_t)(block * bytes)) != (ssize_t)bytes) {
+            fail("read");
+        }
+    }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    answer("data ns=%lld",
+           (end.tv_sec - begin.tv_sec) * 1000000000LL + end.tv_nsec - begin.tv_nsec);
 }
 
 /* --- network --------------------------------------------------------------- */
@@ -872,6 +905,8 @@ static void run_command(char **args, int n)
         disk_read_command(args[1]);
     } else if (!strcmp(verb, "disk-write") && n == 3) {
         disk_write_command(args[1], number(args[2]));
+    } else if (!strcmp(verb, "disk-time") && n == 5) {
+        disk_time_command(args[1], args[2], number(args[3]), number(args[4]));
     } else if (!strcmp(verb, "net") && n == 3) {
         net_command(args[1], (uint32_t)number(args[2]));
     } else if (!strcmp(verb, "edu") && n == 2) {

@@ -75,8 +75,8 @@ class MmioTrial(Trial):
         self.add("-device", json.dumps(device | properties))
         return e
 
-    def mmio_disk(self, n):
-        e = self.on_transport(n, "virtio-blk-device", "disk", drive=f"mmio{n}")
+    def mmio_disk(self, n, **properties):
+        e = self.on_transport(n, "virtio-blk-device", "disk", drive=f"mmio{n}", **properties)
         e.file = self.disk_file(f"mmio{n}")
         self.add("-blockdev", json.dumps({"driver": "file", "filename": str(e.file),
                                           "node-name": f"mmio{n}"}))
@@ -115,8 +115,9 @@ class MmioTrial(Trial):
 
     def verify_groups(self, domain_type, endpoints=None):
         iommu = self.platform_name(IOMMU_TRANSPORT)
+        verified = endpoints or self.endpoints
         names = {}
-        for e in self.endpoints:
+        for e in verified:
             if isinstance(e, OnTransport):
                 e.path = self.platform_name(e.transport)
             # All functions are on the first root bus.
@@ -128,7 +129,7 @@ class MmioTrial(Trial):
                        for name in names.values()) and found
         devices = self.guest.wait_for("the groups of all endpoints", grouped, 60)
         check(iommu not in devices, "the IOMMU is in a group itself")
-        for e in endpoints or self.endpoints:
+        for e in verified:
             d = e.device = devices[names[id(e)]]
             driver = d["driver"] if d["virtio"] == "none" else d["virtio"]
             check(driver == e.driver, f"{e.path}: driver {driver}, expected {e.driver}")
@@ -138,8 +139,39 @@ class MmioTrial(Trial):
                   f"{e.path} ({driver}): belongs to IOMMU {d['iommu']}, not {iommu}")
             check(d["type"] == domain_type, f"{e.path} ({driver}): domain type {d['type']}, "
                                             f"expected {domain_type}")
-        groups = {e.device["group"] for e in self.endpoints}
-        check(len(groups) == len(self.endpoints), "two endpoints share a group")
+        groups = {e.device["group"] for e in verified}
+        check(len(groups) == len(verified), "two endpoints share a group")
+
+
+    def verify_idle(self, path=f"/machine/peripheral/{IOMMU}"):
+        """The IOMMU's driver runs, and no endpoint is attached to it."""
+        status = self.guest.qmp.call("x-query-virtio-status", path=path)["status"]["statuses"]
+        check(any("DRIVER_OK" in s for s in status), f"{path}: no driver is bound to it")
+        if self.options.counters:
+            attached = [e["id"] for e in self.guest.qmp.call("qom-get", path=path,
+                                                             property="endpoints")
+                        if e["attached"]]
+            check(not attached, f"{path}: {attached} are attached")
+
+    def verify_bypass(self, endpoints):
+        """Nobody translates these; what they move is right all the same."""
+        for e in endpoints:
+            if isinstance(e, OnTransport):
+                e.path = self.platform_name(e.transport)
+                e.device = {"name": e.path}
+
+        def bound(devices):
+            return all(isinstance(e, OnTransport) or
+                       e.driver in (devices.get(e.path, {}).get("driver"),
+                                    devices.get(e.path, {}).get("virtio"))
+                       for e in endpoints)
+        self.guest.wait_for("the drivers of all disks", bound, 60)
+        devices = self.guest.devices()
+        for e in endpoints:
+            d = devices.get(e.path, {"group": "none", **e.device})
+            check(d["group"] == "none", f"{e.path} ({e.driver}): is in a group, but bypasses")
+            e.device = d
+        self.verify_dma(endpoints)
 
 
 def trial(options, machine, *more, **kinds):
@@ -212,8 +244,52 @@ def virt_acpi(options):
     return t
 
 
+def idle(options, machine, *more, **kinds):
+    t = MmioTrial(options, machine, *more, **kinds)
+    t.mmio_disk(3, iommu_platform=False)
+    return t
+
+
+def microvm_idle(options):
+    """microvm with ACPI: the IOMMU manages nothing, because no device wants it."""
+    t = idle(options, "microvm")
+    with t.boot() as guest:
+        t.verify_bypass(t.endpoints)
+        t.verify_idle()
+        guest.poweroff()
+    return t
+
+
+def microvm_idle_pci(options):
+    """microvm with PCI: one IOMMU manages the functions, one on PCI nothing."""
+    t = idle(options, "microvm", "-machine", "pcie=on")
+    behind = t.disk("nvme", "01.0")
+    t.add("-device", "virtio-iommu-pci,id=second,addr=02.0,boot-bypass=off,"
+                     "root-bus=main-system-bus")
+    with t.boot() as guest:
+        t.verify_bypass([e for e in t.endpoints if e is not behind])
+        t.verify("DMA-FQ", [behind])
+        t.verify_idle("/machine/peripheral/second/virtio-backend")
+        guest.poweroff()
+    return t
+
+
+def virt_acpi_idle(options):
+    """Arm virt with edk2: the default bus bypasses, and no transport wants the IOMMU."""
+    check(os.path.exists(EDK2), "edk2 for Arm is missing: install the package qemu-efi-aarch64.")
+    t = idle(options, "virt", "-bios", EDK2, "-machine", "default_bus_bypass_iommu=on")
+    t.disk("virtio-blk", "01.0")
+    t.disk("nvme", "02.0")
+    with t.boot() as guest:
+        t.verify_bypass(t.endpoints)
+        t.verify_idle()
+        guest.poweroff()
+    return t
+
+
 run.SCENARIOS = {f.__name__: f for f in (microvm, microvm_pcie, microvm_passthrough,
-                                         virt_dt, virt_dt_lazy, virt_acpi)}
+                                         microvm_idle, microvm_idle_pci,
+                                         virt_dt, virt_dt_lazy, virt_acpi, virt_acpi_idle)}
 
 if __name__ == "__main__":
     sys.exit(run.main())

@@ -258,11 +258,13 @@ def scenario(shape, machine, firmware):
 run.SCENARIOS = dict([
     scenario(bypassed_expander, "q35", "seabios"),
     scenario(two_iommus, "q35", "seabios"),
+    scenario(bypassed_default_bus, "q35", "seabios"),
     scenario(bypassed_expander, "q35", "ovmf"),
     scenario(two_iommus, "q35", "ovmf"),
     scenario(one_iommu, "virt", "dt"),
     scenario(bypassed_default_bus, "virt", "dt"),
     scenario(one_iommu, "virt", "edk2"),
+    scenario(bypassed_default_bus, "virt", "edk2"),
     scenario(bypassed_expander, "virt", "edk2"),
     scenario(two_iommus, "virt", "edk2"),
 ])

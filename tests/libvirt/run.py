@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs docs/examples/q35.xml under Debian's libvirt and verifies DMA in its guest.
+"""Runs the domains of docs/examples under Debian's libvirt and verifies DMA in their guests.
 
 The daemon runs in session mode with folders of its own: nothing of the system's libvirt is
 read or changed, and no daemon has to be there.
 """
 import argparse
 import contextlib
+import copy
 import ctypes
 import glob
 import json
@@ -31,8 +32,13 @@ import fetch  # noqa: E402
 import run as guests  # noqa: E402
 from vm import Guest, GuestError, NetPeer  # noqa: E402
 
-EXAMPLE = ROOT / "docs/examples/q35.xml"
-CMDLINE = "console=ttyS0,115200 agent=ttyS1 loglevel=5 panic=-1"
+# {example: what the test has to know of its machine}
+EXAMPLES = {
+    "q35": {"arch": "amd64", "cpu": "x86_64", "console": "ttyS0", "agent": "ttyS1",
+            "type": "DMA-FQ"},
+    "virt": {"arch": "arm64", "cpu": "aarch64", "console": "ttyAMA0", "agent": "ttyAMA1",
+             "type": "DMA"},
+}
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 LIMIT = 180  # seconds, for everything after the kernel is fetched
 DRIVER = "/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so"
@@ -253,8 +259,8 @@ class LibvirtGuest(Guest):
     """The guest of a domain that libvirt has started."""
 
     def __init__(self, trial, daemon):
-        super().__init__(trial.folder, trial.options.qemu, "amd64", trial.kernel.image,
-                         trial.initramfs, [])
+        super().__init__(trial.folder, trial.options.qemu, trial.example["arch"],
+                         trial.kernel.image, trial.initramfs, [])
         self.trial = trial
         self.process = self.qmp = Domain(daemon, trial.name)
 
@@ -271,15 +277,20 @@ class LibvirtGuest(Guest):
             each.close()
 
     def endpoints(self, iommu):
-        return super().endpoints(self.trial.alias)
+        return super().endpoints(self.trial.alias if iommu == guests.IOMMU else iommu)
 
 
 class Trial(guests.Trial):
     """The example domain, filled in, and what is checked of it."""
 
-    def __init__(self, options):
-        super().__init__(options)
-        self.folder = options.folder
+    def __init__(self, options, example):
+        # Not its base's: that one makes the command line of a guest without libvirt.
+        # pylint: disable=super-init-not-called
+        self.options, self.folder = options, options.folder
+        self.file, self.example = ROOT / f"docs/examples/{example}.xml", EXAMPLES[example]
+        self.kernel = fetch.kernel(self.example["arch"], "cloud", log=note)
+        self.initramfs = guests.initramfs.build(self.kernel, [*guests.BASE_MODULES])
+        self.endpoints, self.notes, self.guest = [], [], None
         self.disk_image = self.disk_file("disk")
         self.agent_listener = socket.socket(socket.AF_UNIX)
         self.agent_listener.bind(str(self.folder / "agent"))
@@ -301,12 +312,17 @@ class Trial(guests.Trial):
         except TimeoutError as err:
             raise GuestError(f"QEMU did not connect its {what} in 20 s") from err
 
+    def change(self, domain):
+        """What a variant of the example has otherwise."""
+
     def write_xml(self, qemu, file, iommu=True):
         """Fills the example in and adds what lets the test look into the guest."""
         # Not the comment before it, which explains the words.
-        text = EXAMPLE.read_text(encoding="utf-8").partition("-->\n<domain")[2]
+        text = self.file.read_text(encoding="utf-8").partition("-->\n<domain")[2]
+        command_line = (f"console={self.example['console']},115200 "
+                        f"agent={self.example['agent']} loglevel=5 panic=-1")
         values = {"PREFIX": qemu.parents[1], "KERNEL": self.kernel.image,
-                  "INITRD": self.initramfs, "CMDLINE": CMDLINE, "DISK": self.disk_image}
+                  "INITRD": self.initramfs, "CMDLINE": command_line, "DISK": self.disk_image}
         domain = ET.fromstring(
             re.sub("@([A-Z]+)@", lambda m: str(values[m.group(1)]), "<domain" + text))
         self.name = domain.findtext("name")
@@ -326,6 +342,7 @@ class Trial(guests.Trial):
         card.set("type", "client")
         ET.SubElement(card, "source", address="127.0.0.1",
                       port=str(self.net_listener.getsockname()[1]))
+        self.change(domain)
         file.write_text(ET.tostring(domain, encoding="unicode"), encoding="utf-8")
         return str(file)
 
@@ -342,7 +359,11 @@ class Trial(guests.Trial):
 
         def path(element):
             bus, place = address(element)
-            return place if bus == 0 else f"{path(ports[bus])}/{place}"
+            if bus == 0:
+                return place
+            if ports[bus].get("model") == "pcie-expander-bus":
+                return f"0000:{int(ports[bus].find('target').get('busNr')):02x}/{place}"
+            return f"{path(ports[bus])}/{place}"
 
         check(path(domain.find("devices/iommu")) == guests.IOMMU_SLOT,
               "the example's IOMMU is not where its address says")
@@ -352,6 +373,7 @@ class Trial(guests.Trial):
             guests.Endpoint(path(domain.find("devices/interface")), "virtio_net", "net",
                             netdev="net0"),
         ]
+        return path, domain
 
     def verify_command(self, qemu):
         """libvirt has started the wanted QEMU with a virtio-iommu and translated functions."""
@@ -374,8 +396,70 @@ class Trial(guests.Trial):
         check([d["id"] for d in iommus] == [self.alias],
               f"libvirt's command line has these IOMMUs: {iommus}")
         for driver in ("virtio-blk-pci", "virtio-net-pci"):
-            check([d.get("iommu_platform") for d in devices.get(driver, [])] == [True],
+            translated = [d.get("iommu_platform") for d in devices.get(driver, [])]
+            check(translated and all(translated),
                   f"libvirt's command line has no {driver} with iommu_platform")
+
+
+class TwoIommus(Trial):
+    """The example with an expander bridge that has an IOMMU of its own."""
+    SPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+    SECOND, SLOT, BUS = "second", "1e.0", 64
+    # libvirt fills in ports for all lower numbers; their I/O windows have to fit.
+    EXPANDER, PORT = 4, 5
+
+    def __init__(self, options, example):
+        super().__init__(options, example)
+        self.second_image = self.disk_file("second")
+        self.behind = None
+
+    def change(self, domain):
+        devices = domain.find("devices")
+        for model, index, bus, slot in (("pcie-expander-bus", self.EXPANDER, 0, 16),
+                                        ("pcie-root-port", self.PORT, self.EXPANDER, 0)):
+            controller = ET.SubElement(devices, "controller", type="pci", model=model,
+                                       index=str(index))
+            if bus == 0:
+                ET.SubElement(controller, "target", busNr=str(self.BUS))
+                ET.SubElement(controller, "alias", name="ua-pxb")
+            ET.SubElement(controller, "address", type="pci", domain="0", bus=str(bus),
+                          slot=str(slot), function="0")
+        disk = copy.deepcopy(devices.find("disk"))
+        disk.find("source").set("file", str(self.second_image))
+        disk.find("target").set("dev", "vdb")
+        ET.SubElement(disk, "address", type="pci", domain="0", bus=str(self.PORT), slot="0",
+                      function="0")
+        devices.append(disk)
+        ET.register_namespace("qemu", self.SPACE)
+        more = ET.SubElement(domain, f"{{{self.SPACE}}}commandline")
+        for word in ("-device", f"virtio-iommu-pci,id={self.SECOND},bus=pcie.0,addr={self.SLOT},"
+                                "root-bus=ua-pxb"):
+            ET.SubElement(more, f"{{{self.SPACE}}}arg", value=word)
+
+    def find_endpoints(self, live):
+        path, domain = super().find_endpoints(live)
+        self.behind = guests.Endpoint(path(domain.findall("devices/disk")[1]), "virtio_blk",
+                                      "disk", self.second_image)
+        return path, domain
+
+    def verify(self, domain_type, endpoints=None):
+        # A driver may have to wait for one IOMMU's after the other's.
+        self.guest.wait_for("the drivers of all disks and cards", lambda devices: all(
+            devices.get(e.path, {}).get("virtio") == e.driver
+            for e in [*self.endpoints, self.behind]), seconds=60)
+        super().verify(domain_type, self.endpoints)
+        e, devices = self.behind, self.guest.devices()
+        second, e.device = devices[self.SLOT], devices[e.path]
+        check(e.device["iommu"] == second["name"] and e.device["type"] == domain_type,
+              f"{e.path}: belongs to IOMMU {e.device['iommu']}, not {second['name']}")
+        self.verify_dma([e])
+        own, other = (self.guest.endpoints(name) for name in (self.SECOND, self.alias))
+        c = own.get(e.counted_as)
+        check(c and c["attached"] and c["translations"] > 0 and not c["faults"],
+              f"{e.path}: the second IOMMU counted {c}")
+        check(e.counted_as not in other, f"{e.path}: is an endpoint of the first IOMMU, too")
+        e.translations = c["translations"]
+        self.endpoints.append(e)
 
 
 def verified_guest(trial, daemon, qemu):
@@ -389,11 +473,11 @@ def verified_guest(trial, daemon, qemu):
     trial.verify_command(qemu)
     with LibvirtGuest(trial, daemon) as guest:
         trial.guest = guest
-        trial.verify("DMA-FQ")
+        trial.verify(trial.example["type"])
     daemon.virsh("destroy", trial.name)
     check(daemon.virsh("domstate", trial.name).strip() == "shut off", "the domain still runs")
-    daemon.virsh("undefine", trial.name)
-    note(f"the example's guest: verified in {time.monotonic() - begin:.1f} s")
+    daemon.virsh("undefine", "--nvram", trial.name)
+    note(f"{trial.name}: verified in {time.monotonic() - begin:.1f} s")
     print(trial.table(), flush=True)
 
 
@@ -407,22 +491,24 @@ def refused_without_plugin(trial, daemon, bare):
     note(f"without the plugin: {done.stderr.strip().splitlines()[-1]}")
     # So it is the IOMMU that was refused, and not this copy of QEMU.
     daemon.virsh("define", trial.write_xml(bare, trial.folder / "plain.xml", iommu=False))
-    daemon.virsh("undefine", trial.name)
+    daemon.virsh("undefine", "--nvram", trial.name)
 
 
 def run(options):
-    trial = Trial(options)
+    trial = (TwoIommus if options.two_iommus else Trial)(options, options.example)
     daemon = Daemon(options.folder)
     qemu = options.qemu
     if not daemon.reaches(qemu):
         qemu = stage(qemu, options.folder / "qemu", plugin=True)
     trial.copy_kernel_unless(daemon.reaches)
-    bare = stage(options.qemu, options.folder / "bare", plugin=False)
+    bare = None if options.two_iommus else stage(options.qemu, options.folder / "bare",
+                                                 plugin=False)
     signal.alarm(LIMIT)
     try:
         with daemon:
             verified_guest(trial, daemon, qemu)
-            refused_without_plugin(trial, daemon, bare)
+            if bare:
+                refused_without_plugin(trial, daemon, bare)
     finally:
         signal.alarm(0)
 
@@ -436,10 +522,14 @@ def on_signal(number, _frame):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--qemu", required=True, type=Path,
-                        help="the installed qemu-system-x86_64 that has the plugin")
+                        help="the installed qemu-system-x86_64 that has the plugin; others beside")
+    parser.add_argument("--example", choices=EXAMPLES, default="q35")
+    parser.add_argument("--two-iommus", action="store_true",
+                        help="the example with a second IOMMU for a second root bus")
     parser.add_argument("--keep", action="store_true", help="keep the domain's XML and the logs")
     options = parser.parse_args()
     options.qemu, options.counters = options.qemu.absolute(), True
+    options.qemu = options.qemu.with_name("qemu-system-" + EXAMPLES[options.example]["cpu"])
     if not os.access(options.qemu, os.X_OK):
         sys.exit(f"libvirt: {options.qemu} is no program")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):

@@ -24,15 +24,21 @@ ROW = re.compile(r"^\| ([A-Z]+[0-9]*(?:-D?[0-9]+)?) \|(?:[^|]*\|)? ([^|]+) \|$")
 NOT_SHOWN = "-"
 DOCUMENT = HERE.parent.parent / "docs" / "conformance.md"
 UNIT_TESTS = HERE.parent / "unit"
+AGREEMENT_TESTS = HERE.parent / "agreement"
+# Decided by QEMU's own code for all its devices; the cases show how.
+CORE = {
+    "GEN-10": "`virtqueue_split_pop()` looks for an indirect table at the head of a chain only",
+    "W29": "`address_space_get_iotlb_entry()` hands every entry out with both rights",
+}
 HEAD = """<!-- SPDX-License-Identifier: GPL-2.0-or-later -->
 <!-- Written by tests/qtest/conformance.py; `meson compile conformance` writes it anew. -->
 # Conformance
 
 Each row is one requirement of [requirements.md](requirements.md). Its verdict is the worst of its test cases, each of
 which runs against a QEMU process of its own, with real virtqueues and, where the rule is about DMA, real DMA. "unit"
-means that no device-level case can show it and unit tests of the engine with the id in their names do; "-" that it
-is shown by neither. The last column is the same suite run on an unmodified QEMU 10.0 with the virtio-iommu that is built
-into it.
+means that no device-level case can show it and unit tests of the engine with the id in their names do; "agreement"
+that the tests in [tests/agreement](../tests/agreement) do; "-" that it is shown by none. The last column is the same
+suite run on an unmodified QEMU 10.0 with the virtio-iommu that is built into it.
 """
 # Worse verdicts come first.
 VERDICTS = ("CRASH", "HANG", "FAIL", "PASS")
@@ -103,6 +109,18 @@ def unit_ids():
     return names
 
 
+def agreement_ids():
+    """The ids in the names of the cases there, as they are written."""
+    return {id for source in AGREEMENT_TESTS.rglob("*.py")
+            for id in re.findall(r"\b([A-Z]+-D?[0-9]+)/", source.read_text(encoding="utf-8"))}
+
+
+def shown_elsewhere(id, units, agreement):
+    if id.replace("-", "_") in units:
+        return "unit"
+    return "agreement" if id in agreement else NOT_SHOWN
+
+
 def recorded_stock():
     """The last column of the document, and the sentence about it."""
     column, sentence = {}, ""
@@ -122,14 +140,20 @@ def summary(who, results):
 
 
 def render(sections, ours, own_sentence, stock, stock_sentence):
-    units = unit_ids()
-    lines = [HEAD, own_sentence, "", stock_sentence]
+    units, agreement = unit_ids(), agreement_ids()
+    lines = [HEAD, own_sentence, "", stock_sentence, "",
+             "\"QEMU\" marks what QEMU's own code decides for all its devices; the cases of that name "
+             "show that it does:", ""]
+    lines += [f"- {id}: {evidence}" for id, evidence in CORE.items()]
     for title, rows in sections:
         lines += ["", f"## {title}", "", "| id | requirement | this device | QEMU's own |",
                   "|---|---|---|---|"]
         for id, requirement in rows:
-            mine = ours.get(id, "unit" if id.replace("-", "_") in units else NOT_SHOWN)
-            lines.append(f"| {id} | {requirement} | {mine} | {stock.get(id, NOT_SHOWN)} |")
+            mine = ours.get(id, shown_elsewhere(id, units, agreement))
+            theirs = stock.get(id, NOT_SHOWN)
+            if id in CORE:
+                mine, theirs = ("QEMU" if v == "PASS" else v for v in (mine, theirs))
+            lines.append(f"| {id} | {requirement} | {mine} | {theirs} |")
     return "\n".join(lines) + "\n"
 
 
@@ -144,6 +168,7 @@ def main():
     parser.add_argument("--cases", action="store_true", help="list the verdict of every case")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--write", action="store_true", help=f"write {DOCUMENT.name}")
+    output.add_argument("--summary", action="store_true", help="print the counts only")
     output.add_argument("--check", action="store_true", help=f"fail if {DOCUMENT.name} is stale")
     args = parser.parse_args()
 
@@ -171,6 +196,8 @@ def main():
     text = render(sections, ours, summary("This device", results), stock, stock_sentence)
     if args.write:
         DOCUMENT.write_text(text, encoding="utf-8")
+    elif args.summary:
+        print(summary("This device", results))
     elif not args.check:
         print(text, end="")
     if args.cases:

@@ -115,6 +115,32 @@ static void page_size_mask_for_every_granule(void)
     }
 }
 
+static void sparse_page_sizes(void)
+{
+    static const struct {
+        const char *props;
+        uint64_t mask;
+    } rows[] = {
+        {"granule=4k,sparse-page-sizes=off", -(4 * KIB)},
+        {"granule=4k", 4 * KIB | 2 * KIB * KIB | KIB * KIB * KIB},
+        {"granule=16k,sparse-page-sizes=on", 16 * KIB | 32 * KIB * KIB | 64 * KIB * KIB * KIB},
+        {"granule=64k,sparse-page-sizes=on",
+         64 * KIB | 512 * KIB * KIB | 4 * KIB * KIB * KIB * KIB},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        Vt *vt = vt_boot(rows[i].props, "");
+
+        vt_bring_up(vt, F_USUAL, true);
+        g_assert_cmphex(vt_config64(vt, CONFIG_PAGE_SIZE_MASK), ==, rows[i].mask);
+        /* CFG-1: any multiple of the granule can be mapped, whatever else the mask says. */
+        assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+        assert_status(vt_map(vt, 1, 0, 3 * vt_granule(vt) - 1, 0, MAP_RW), VS_OK);
+        assert_status(vt_unmap(vt, 1, 0, 3 * vt_granule(vt) - 1), VS_OK);
+        vt_free(vt);
+    }
+}
+
 static void every_advertised_size_can_be_mapped(void)
 {
     Vt *vt = vt_new();
@@ -496,6 +522,7 @@ static const Case cases[] = {
     {"FEA-2/does-not-offer-old-bypass", does_not_offer_old_bypass},
     {"FEA-3/never-both-bypass-bits", never_both_bypass_bits},
     {"CFG-1/page-size-mask-for-every-granule", page_size_mask_for_every_granule},
+    {"CFG-1/sparse-page-sizes", sparse_page_sizes},
     {"CFG-2/every-advertised-size-can-be-mapped", every_advertised_size_can_be_mapped},
     {"CFG-3/boot-bypass-is-the-initial-value", boot_bypass_is_the_initial_value},
     {"CFG-4/device-reset-keeps-bypass", device_reset_keeps_bypass},

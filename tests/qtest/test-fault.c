@@ -335,6 +335,7 @@ static const Case cases[] = {
     {"FLT-5/small-buffers-are-skipped", small_buffers_are_skipped},
     {"FLT-5/buffer-in-pieces", buffer_in_pieces},
     {"FLT-5/readable-event-buffer-is-harmless", readable_event_buffer_is_harmless},
+    {"FLT-6/records-are-whole", small_buffers_are_skipped},
     {"FLT-D1/unattached-is-reason-domain", unattached_is_reason_domain},
     {"FLT-D1/unmapped-is-reason-mapping", unmapped_is_reason_mapping},
     {"FLT-D1/wrong-rights-are-reason-mapping", wrong_rights_are_reason_mapping},

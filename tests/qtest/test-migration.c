@@ -336,14 +336,19 @@ static void bypass_goes_along(void)
  * to another byte must not bring its `bypass` back. */
 static void stale_config_in_the_stream(void)
 {
-    static const uint8_t config[] = {0, 0xf0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0,
-                                     0, 0,    0,    0,    0,    0,    0,    0xff};
     Edu edu2;
     Vt *from = source(&edu2), *vt;
-    File file = leave(from);
-    GByteArray *stream = file_read(&file);
+    /* Up to the last byte that a search for them needs: it is not 0. */
+    uint8_t config[CONFIG_INPUT_END + 1];
     uint8_t stale = 1;
+    File file;
+    GByteArray *stream;
 
+    for (unsigned i = 0; i < sizeof(config); i++) {
+        config[i] = vt_config8(from, i);
+    }
+    file = leave(from);
+    stream = file_read(&file);
     file_write(&file, &stale, 1, find(stream, config, sizeof(config)) + CONFIG_BYPASS);
     vt = arrive(from, &file, IOMMU, EDU1_ARGS EDU2_ARGS);
     vt_free(from);

@@ -19,6 +19,27 @@ static Vt *boot_with_regions(const char *json_list)
     return vt;
 }
 
+/* All endpoints of a device have the same regions, which MAP keeps free: what a
+ * domain maps, up to their very edges, fits every endpoint that joins. */
+static void mappings_beside_regions_fit_everyone(void)
+{
+    Vt *vt = boot_with_regions("\"0x40001000:0x40001fff:0\"");
+
+    edu_prime(&vt->edu[1]);
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_OK);
+    assert_status(vt_map(vt, 1, IOVA + 2 * PAGE, IOVA + 3 * PAGE - 1, page(2), MAP_RW), VS_OK);
+    assert_status(vt_map(vt, 1, IOVA + PAGE, IOVA + 2 * PAGE - 1, page(3), MAP_RW), VS_INVAL);
+    assert_status(vt_map(vt, 1, MSI_START, MSI_END, page(3), MAP_RW), VS_INVAL);
+    assert_status(vt_attach(vt, 1, EDU1, 0), VS_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        g_assert_true(edu_write_lands(&vt->edu[i], IOVA, page(1), 64));
+        g_assert_true(edu_write_lands(&vt->edu[i], IOVA + 2 * PAGE, page(2), 64));
+        g_assert_false(edu_write_lands(&vt->edu[i], IOVA + PAGE, page(3), 64));
+    }
+    vt_free(vt);
+}
+
 static int by_start(const void *a, const void *b)
 {
     const ResvMem *x = a, *y = b;
@@ -334,6 +355,7 @@ static void reserved_region_faults_while_attached(void)
 }
 
 static const Case cases[] = {
+    {"ATT-9/mappings-beside-regions-fit-everyone", mappings_beside_regions_fit_everyone},
     {"PRB-1/reserved-is-ignored", reserved_is_ignored},
     {"PRB-2/nobody-is-noent", nobody_is_noent},
     {"PRB-3/needs-its-feature", needs_its_feature},

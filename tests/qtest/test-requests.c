@@ -456,6 +456,31 @@ static void attach_moves_the_endpoint(void)
     vt_free(vt);
 }
 
+/* Whatever an endpoint and its domains hold, it can be moved. */
+static void every_move_succeeds(void)
+{
+    static const uint32_t domains[] = {1, 2, 3, 1, 3, 2, 1};
+    Vt *vt = vt_new();
+
+    /* Domain 1 has mappings, 2 has others, 3 is a bypass domain. */
+    assert_status(vt_attach(vt, 1, EDU1, 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+    assert_status(vt_attach(vt, 2, 0, 0), VS_OK); /* the host bridge keeps it alive */
+    map_page(vt, 2, IOVA, page(2));
+    for (unsigned i = 0; i < G_N_ELEMENTS(domains); i++) {
+        bool bypass = domains[i] == 3;
+
+        assert_status(vt_attach(vt, domains[i], EDU0, bypass ? ATTACH_BYPASS : 0), VS_OK);
+        if (bypass) {
+            assert_reaches(&vt->edu[0], page(3), page(3));
+        } else {
+            assert_reaches(&vt->edu[0], IOVA, page(domains[i]));
+            assert_blocked(&vt->edu[0], page(3), page(3));
+        }
+    }
+    vt_free(vt);
+}
+
 static void moving_the_last_member_ends_the_domain(void)
 {
     Vt *vt = vt_new();
@@ -1058,6 +1083,7 @@ static const Case cases[] = {
     {"ATT-6/attach-moves-the-endpoint", attach_moves_the_endpoint},
     {"ATT-7/moving-the-last-member-ends-the-domain", moving_the_last_member_ends_the_domain},
     {"ATT-7/refused-attach-leaves-the-old-attachment", refused_attach_leaves_the_old_attachment},
+    {"ATT-8/every-move-succeeds", every_move_succeeds},
     {"ATT-10/attach-attaches", attach_attaches},
     {"ATT-D1/attach-again-is-no-change", attach_again_is_no_change},
     {"DET-1/reserved-is-ignored", detach_reserved_is_ignored},

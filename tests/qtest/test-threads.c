@@ -252,10 +252,210 @@ static void unplugged_in_mid_io(void)
     vt_free(vt);
 }
 
+/* ---- two threads at once, for as long as one likes ---- */
+
+#define SECOND_DISK 0x0040u /* 00:08.0 */
+#define TWO_DISKS                                                                                  \
+    DISK_ARGS "-object iothread,id=io1 "                                                           \
+              "-blockdev driver=null-co,node-name=n1,size=16777216,read-zeroes=on "                \
+              "-device virtio-blk-pci,drive=n1,iothread=io1,addr=8.0,iommu_platform=on,"           \
+              "disable-legacy=on,vectors=0 "
+
+#define BATCH 24u
+#define SLOTS 32u
+#define STEADY_IOVA 0x40000000ull /* mapped all the time */
+#define SLOT_IOVA 0x50000000ull   /* pages that come and go */
+#define STEADY_SIZE (64 * KIB)
+
+/* A disk that is given a batch of reads whenever it is done with the last one. */
+typedef struct Worker {
+    Disk disk;
+    uint64_t queue;
+    unsigned pending;
+    uint64_t done;
+} Worker;
+
+static uint64_t slot_iova(unsigned slot)
+{
+    return SLOT_IOVA + slot * 2 * PAGE;
+}
+
+static void worker_open(Worker *worker)
+{
+    Disk *disk = &worker->disk;
+    uint8_t header[16] = {0};
+
+    disk_quiet(disk);
+    disk->vt->next_queue = worker->queue;
+    g_assert_true(virtio_negotiate(&disk->dev, F_VERSION_1 | F_ACCESS_PLATFORM));
+    queue_init(&disk->dev, &disk->queue, 0);
+    virtio_driver_ok(&disk->dev);
+    qtest_memwrite(disk->vt->qts, disk->header, header, sizeof(header));
+    worker->pending = 0;
+}
+
+static void worker_start(Vt *vt, Worker *worker, unsigned n)
+{
+    worker->disk.vt = vt;
+    virtio_probe(vt, &worker->disk.dev, n ? SECOND_DISK : DISK);
+    worker->queue = QUEUE_BASE + (8 + 4 * n) * 0x3000;
+    worker->disk.header = page(500 + 2 * n);
+    worker->disk.status = page(501 + 2 * n);
+    worker_open(worker);
+}
+
+static void worker_add(Worker *worker, uint64_t iova, uint32_t len)
+{
+    Disk *disk = &worker->disk;
+    Seg segs[] = {
+        {disk->header, 16, false},
+        {iova, len, true},
+        {disk->status + worker->pending, 1, true},
+    };
+
+    qtest_writeb(disk->vt->qts, disk->status + worker->pending, UNWRITTEN);
+    queue_add(&disk->queue, segs, 3);
+    worker->pending++;
+}
+
+/* True if nothing is under way any more. */
+static bool worker_idle(Worker *worker)
+{
+    Queue *q = &worker->disk.queue;
+
+    if (virtio_status(&worker->disk.dev) & STATUS_NEEDS_RESET) {
+        worker_open(worker);
+        return true;
+    }
+    if (worker->pending && queue_device_used_idx(q) == q->avail_idx) {
+        worker->done += worker->pending;
+        worker->pending = 0;
+    }
+    return worker->pending == 0;
+}
+
+static void worker_wait(Worker *worker)
+{
+    for (unsigned i = 0; !worker_idle(worker); i++) {
+        g_assert_cmpuint(i, <, 10000);
+        g_usleep(1000);
+    }
+}
+
+/* Whether a read to this page arrives; the worker is idle before and after. */
+static bool worker_reaches(Worker *worker, uint64_t iova, uint64_t phys)
+{
+    QTestState *qts = worker->disk.vt->qts;
+    uint8_t got[SECTOR];
+    unsigned zeros = 0;
+
+    worker_wait(worker);
+    qtest_memset(qts, phys, 0xc3, sizeof(got));
+    worker_add(worker, iova, sizeof(got));
+    queue_kick(&worker->disk.queue);
+    worker_wait(worker);
+    qtest_memread(qts, phys, got, sizeof(got));
+    for (unsigned i = 0; i < sizeof(got); i++) {
+        zeros += got[i] == 0;
+        g_assert_true(got[i] == 0 || got[i] == 0xc3);
+    }
+    g_assert_true(zeros == 0 || zeros == sizeof(got));
+    return zeros != 0;
+}
+
+static unsigned stress_seconds(void)
+{
+    const char *text = g_getenv("VIOMMU_STRESS_SECONDS");
+
+    return text ? (unsigned)g_ascii_strtoull(text, NULL, 10) : 4;
+}
+
+/* One disk reads to what stays mapped and must never fail; the other one to
+ * pages that come and go, and moves between domains. */
+static void two_threads_while_mappings_change(void)
+{
+    gint64 end = g_get_monotonic_time() + stress_seconds() * G_USEC_PER_SEC;
+    Worker steady = {0}, moving = {0};
+    Vt *vt = vt_new_with("", TWO_DISKS);
+    bool mapped[SLOTS] = {false};
+    unsigned round = 0;
+
+    for (uint32_t domain = 1; domain <= 2; domain++) {
+        assert_status(vt_attach(vt, domain, domain == 1 ? DISK : SECOND_DISK, 0), VS_OK);
+        assert_status(vt_map(vt, domain, QUEUE_BASE, ARENA_BASE - 1, QUEUE_BASE, MAP_RW), VS_OK);
+        assert_status(vt_map(vt, domain, page(500), page(504) - 1, page(500), MAP_RW), VS_OK);
+    }
+    /* So that domain 2 stays. */
+    assert_status(vt_attach(vt, 2, EDU1, 0), VS_OK);
+    assert_status(vt_attach(vt, 1, SECOND_DISK, 0), VS_OK);
+    assert_status(vt_map(vt, 1, STEADY_IOVA, STEADY_IOVA + STEADY_SIZE - 1, page(64), MAP_RW),
+                  VS_OK);
+    vt_set_bypass(vt, 0);
+    qtest_memset(vt->qts, page(300), 0xc3, 4 * PAGE); /* nobody's */
+    worker_start(vt, &steady, 0);
+    worker_start(vt, &moving, 1);
+
+    for (; g_get_monotonic_time() < end; round++) {
+        unsigned slot = (unsigned)g_random_int_range(0, SLOTS);
+        uint64_t iova = slot_iova(slot), phys = page(128 + slot);
+
+        if (worker_idle(&steady)) {
+            for (unsigned i = 0; i < BATCH && steady.done; i++) {
+                g_assert_cmpuint(qtest_readb(vt->qts, steady.disk.status + i), ==, BLK_OK);
+            }
+            for (unsigned i = 0; i < BATCH; i++) {
+                worker_add(&steady, STEADY_IOVA, STEADY_SIZE);
+            }
+            queue_kick(&steady.disk.queue);
+        }
+        if (worker_idle(&moving)) {
+            /* More than one that is refused at once, and the disk wants a reset. */
+            for (unsigned i = 0; i < BATCH; i++) {
+                if (mapped[(slot + i) % SLOTS]) {
+                    worker_add(&moving, slot_iova((slot + i) % SLOTS), SECTOR << i % 4);
+                }
+            }
+            if (moving.pending) {
+                queue_kick(&moving.disk.queue);
+            }
+        }
+        if (mapped[slot]) {
+            assert_status(vt_unmap(vt, 1, iova, iova + PAGE - 1), VS_OK);
+        } else {
+            assert_status(vt_map(vt, 1, iova, iova + PAGE - 1, phys, MAP_RW), VS_OK);
+        }
+        mapped[slot] = !mapped[slot];
+        if (round % 16 == 0) {
+            assert_status(vt_attach(vt, 2, SECOND_DISK, 0), VS_OK);
+            vt_set_bypass(vt, 1);
+            vt_set_bypass(vt, 0);
+            assert_status(vt_attach(vt, 1, SECOND_DISK, 0), VS_OK);
+        }
+        if (round % 32 == 0) {
+            g_assert_cmpint(worker_reaches(&moving, iova, phys), ==, mapped[slot]);
+            g_assert_false(worker_reaches(&moving, iova + PAGE, phys));
+            vt_drain_faults(vt);
+            vt->evt.next_desc = 0;
+            vt_post_events(vt, 32, FAULT_RECORD_SIZE);
+        }
+    }
+    worker_wait(&steady);
+    worker_wait(&moving);
+    for (unsigned i = 0; i < 4 * PAGE; i += 64) {
+        g_assert_cmphex(qtest_readb(vt->qts, page(300) + i), ==, 0xc3);
+    }
+    g_test_message("%u rounds, %" PRIu64 " and %" PRIu64 " reads", round, steady.done, moving.done);
+    g_assert_cmphex(steady.done, !=, 0);
+    g_assert_cmphex(moving.done, !=, 0);
+    vt_assert_alive(vt);
+    vt_free(vt);
+}
+
 static const Case cases[] = {
     {"ATT-10/disk-works-translated", disk_works_translated},
     {"W18/unplugged-in-mid-io", unplugged_in_mid_io},
     {"W20/losing-access-in-mid-io", losing_access_in_mid_io},
+    {"W20/two-threads-while-mappings-change", two_threads_while_mappings_change},
     {"W21/faults-from-a-thread", faults_from_a_thread},
     {"W23/switching-equals-never-fails-io", switching_equals_never_fails_io},
 };

@@ -683,12 +683,190 @@ static void system_reset_with_bridges(void)
     vt_free(vt);
 }
 
+/* On machine "pc" the functions behind a conventional expander have IDs of its root bus. */
+static Vt *conventional_expanders(const char *options, Edu *a, Edu *b)
+{
+    Vt *vt = g_new0(Vt, 1);
+
+    vt->qts = qtest_initf("-nodefaults -m 128 -machine pc "
+                          "-device virtio-iommu-pci,id=iommu0,addr=2.0,boot-bypass=off,%s "
+                          "-device pxb,id=p,bus=pci.0,bus_nr=4,addr=6.0 "
+                          "-device pxb,id=q,bus=pci.0,bus_nr=6,addr=7.0 "
+                          "-device " EDU_ARGS ",id=a,bus=p,addr=1 "
+                          "-device " EDU_ARGS ",id=b,bus=q,addr=1 ", options);
+    vt->bus_memory = 0xc0000000u;
+    vt->next_queue = QUEUE_BASE;
+    vt->arena = ARENA_BASE;
+    virtio_probe(vt, &vt->iommu, IOMMU_BDF);
+    vt_bring_up(vt, F_USUAL, true);
+    g_assert_cmpuint(vt_config8(vt, CONFIG_BYPASS), ==, 0);
+    bridge_open(vt, rid(4, 0, 0), 5, 5);
+    edu_init(vt, a, rid(5, 1, 0), false);
+    bridge_open(vt, rid(6, 0, 0), 7, 7);
+    edu_init(vt, b, rid(7, 1, 0), false);
+    return vt;
+}
+
+static void behind_a_conventional_expander(void)
+{
+    Edu a, b;
+    Vt *vt = conventional_expanders("root-bus=p", &a, &b);
+    Fault fault;
+
+    vt_post_events(vt, 8, FAULT_RECORD_SIZE);
+    /* It is the bridge that does the DMA. */
+    assert_status(vt_probe(vt, rid(4, 0, 0)), VS_OK);
+    assert_status(vt_probe(vt, rid(5, 1, 0)), VS_OK);
+    assert_status(vt_probe(vt, rid(6, 0, 0)), VS_NOENT);
+    assert_status(vt_probe(vt, rid(0, 6, 0)), VS_NOENT);
+    assert_blocked(&a, page(1), page(1));
+    fault = vt_wait_fault(vt);
+    g_assert_cmphex(fault.endpoint, ==, rid(4, 0, 0));
+    edu_prime(&b);
+    assert_reaches(&b, page(1), page(1));
+    vt_attach_with_mailbox(vt, 1, rid(4, 0, 0));
+    edu_prime(&a);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(2), MAP_RW), VS_OK);
+    assert_reaches(&a, IOVA, page(2));
+    vt_free(vt);
+}
+
+static void beside_a_conventional_expander(void)
+{
+    Edu a, b;
+    Vt *vt = conventional_expanders("root-bus=pci.0:q", &a, &b);
+
+    assert_status(vt_probe(vt, rid(4, 0, 0)), VS_NOENT);
+    assert_status(vt_probe(vt, rid(6, 0, 0)), VS_OK);
+    edu_prime(&a);
+    assert_reaches(&a, page(1), page(1));
+    assert_blocked(&b, page(1), page(1));
+    vt_free(vt);
+}
+
+/* A PCIe-to-PCI bridge makes the IDs of all functions behind it one. */
+static Vt *behind_one_alias(const char *extra, Edu *a)
+{
+    g_autofree char *args = g_strdup_printf(
+        "%s" ROOT_PORT(1, 5) "-device pcie-pci-bridge,id=pci1,bus=rp1,addr=0.0 "
+        "-device " EDU_ARGS ",id=a,bus=pci1,addr=1.0 ", extra);
+    Vt *vt = vt_boot("", args);
+
+    bridge_open(vt, RP1, 1, 2);
+    bridge_open(vt, rid(1, 0, 0), 2, 2);
+    edu_init(vt, a, rid(2, 1, 0), true);
+    vt_bring_up(vt, F_USUAL, true);
+    return vt;
+}
+
+static void alias_attachment_ends_with_the_last_function(void)
+{
+    Edu a;
+    Vt *vt = behind_one_alias("", &a);
+
+    assert_status(vt_attach(vt, 1, rid(2, 0, 0), 0), VS_OK);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_OK);
+    assert_reaches(&a, IOVA, page(1));
+    /* The guest ejects slot 1 of every bus that ACPI knows; only one has such a function. */
+    for (uint32_t bus = 0; bus < 8; bus++) {
+        qtest_outl(vt->qts, 0xcc0 + 0x10, bus);
+        if (qtest_inl(vt->qts, 0xcc0 + 0x10) == bus) {
+            qtest_outl(vt->qts, 0xcc0 + 8, 1u << 1);
+        }
+    }
+    vt_settle(vt);
+    assert_status(vt_probe(vt, rid(2, 1, 0)), VS_NOENT);
+    assert_status(vt_probe(vt, rid(2, 0, 0)), VS_NOENT);
+    assert_status(vt_map(vt, 1, IOVA2, IOVA2 + PAGE - 1, page(2), MAP_RW), VS_NOENT);
+
+    qtest_qmp_device_add(vt->qts, "edu", "b",
+                         "{'bus': 'pci1', 'addr': '1.0', 'dma_mask': 281474976710655}");
+    vt_settle(vt);
+    vt->next_bar[2] = 0;
+    edu_init(vt, &a, rid(2, 1, 0), false);
+    assert_blocked(&a, IOVA, page(1));
+    assert_status(vt_detach(vt, 1, rid(2, 0, 0)), VS_INVAL);
+    vt_free(vt);
+}
+
+/* While it is realized it is switched off; then it vanishes. */
+static void device_that_fails_behind_an_attached_alias(void)
+{
+    Edu a;
+    Vt *vt = behind_one_alias(NATIVE_HOTPLUG, &a);
+
+    assert_status(vt_attach(vt, 1, rid(2, 0, 0), 0), VS_OK);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_OK);
+    for (unsigned i = 0; i < 8; i++) {
+        QDict *reply = qtest_qmp(vt->qts, "{'execute': 'device_add', 'arguments': {"
+                                          "'driver': 'pci-bridge', 'id': 'x', 'bus': 'pci1', "
+                                          "'addr': '3.0'}}");
+
+        g_assert_true(qdict_haskey(reply, "error"));
+        qobject_unref(reply);
+        vt_settle(vt);
+    }
+    assert_reaches(&a, IOVA, page(1));
+    vt_free(vt);
+}
+
+static bool is_listed(Vt *vt, uint16_t id)
+{
+    QDict *reply = qtest_qmp(vt->qts, "{'execute': 'qom-get', 'arguments': {"
+                                      "'path': '/machine/peripheral/iommu0/virtio-backend', "
+                                      "'property': 'endpoints'}}");
+    const QListEntry *entry;
+    bool found = false;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(reply, "return"), entry)
+    {
+        found |= qdict_get_int(qobject_to(QDict, qlist_entry_obj(entry)), "id") == id;
+    }
+    qobject_unref(reply);
+    return found;
+}
+
+static void device_that_fails_is_no_endpoint(void)
+{
+    Vt *vt = vt_new_with("", NATIVE_HOTPLUG ROOT_PORT(1, 5));
+    QDict *reply;
+
+    bridge_open(vt, RP1, 1, 1);
+    g_assert_true(is_listed(vt, RP1));
+    reply = qtest_qmp(vt->qts, "{'execute': 'device_add', 'arguments': {"
+                               "'driver': 'pci-bridge', 'id': 'x', 'bus': 'rp1'}}");
+    g_assert_true(qdict_haskey(reply, "error"));
+    qobject_unref(reply);
+    g_assert_false(is_listed(vt, rid(1, 0, 0)));
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_NOENT);
+    vt_free(vt);
+}
+
+/* What behind it bypasses has to be let go before the bus has lost its number. */
+static void bridge_with_bypassing_functions_goes(void)
+{
+    Edu a;
+    Vt *vt = behind_one_alias(NATIVE_HOTPLUG "-trace viommu_switch ", &a);
+
+    slot_power(vt, RP1, false);
+    qtest_qmp_eventwait(vt->qts, "DEVICE_DELETED");
+    vt_assert_alive(vt);
+    vt_free(vt);
+}
+
 static const Case cases[] = {
     {"ATT-3/behind-root-ports", behind_root_ports},
     {"ATT-3/functions-of-one-device", functions_of_one_device},
     {"ATT-3/behind-a-switch", behind_a_switch},
     {"ATT-3/behind-an-expander", behind_an_expander},
     {"ATT-3/bypassed-expander-has-no-endpoints", bypassed_expander_has_no_endpoints},
+    {"ATT-3/behind-a-conventional-expander", behind_a_conventional_expander},
+    {"ATT-3/beside-a-conventional-expander", beside_a_conventional_expander},
+    {"W18/alias-attachment-ends-with-the-last-function",
+     alias_attachment_ends_with_the_last_function},
+    {"W28/device-that-fails-behind-an-attached-alias", device_that_fails_behind_an_attached_alias},
+    {"MOD-6/device-that-fails-is-no-endpoint", device_that_fails_is_no_endpoint},
+    {"W28/bridge-with-bypassing-functions-goes", bridge_with_bypassing_functions_goes},
     {"FLT-3/names-the-new-id-after-renumbering", fault_after_renumbering_names_the_new_id},
     {"INI-D1/system-reset-with-bridges", system_reset_with_bridges},
     {"W2/dma-after-renumbering", dma_after_renumbering},

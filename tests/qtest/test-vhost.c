@@ -528,6 +528,21 @@ static void writes_to_read_only_memory(void)
     bench_free(t);
 }
 
+/* QEMU's core asks with the right that is wanted and answers with both. */
+static void core_hands_out_both_rights(void)
+{
+    Bench *t = bench_new(FS, "");
+    Iotlb e;
+
+    attach_with_queues(t, 1);
+    assert_status(vt_map(t->vt, 1, IOVA, IOVA + PAGE - 1, page(0), MAP_READ), VS_OK);
+    bench_start(t);
+    assert_refused_to_backend(t, IOVA, IOTLB_WRITE);
+    g_assert_true(miss(t, IOVA, IOTLB_READ, &e));
+    g_assert_cmphex(e.perm, ==, IOTLB_READ | IOTLB_WRITE);
+    bench_free(t);
+}
+
 static void bypass_is_identity(void)
 {
     Bench *t = bench_new(FS, "");
@@ -762,7 +777,8 @@ static void cached_by_the_function(void)
     "-chardev socket,id=vu,path=%s,abstract=on "
 #define MMIO_FS                                                                                    \
     "-device vhost-user-fs-device,bus=virtio-mmio-bus.2,chardev=vu,tag=x,iommu_platform=on "
-#define MMIO_IOMMU "-device virtio-iommu-mmio,bus=virtio-mmio-bus.1 "
+#define MMIO_IOMMU "-device virtio-iommu-mmio,id=iommu0,bus=virtio-mmio-bus.1 "
+#define MMIO_IOMMU_OF_PCI "-device virtio-iommu-mmio,bus=virtio-mmio-bus.1,root-bus=pcie.0 "
 
 static void mmio_endpoint_is_served(void)
 {
@@ -791,18 +807,27 @@ static void mmio_endpoint_is_served(void)
     }
 }
 
-/* Such a back end is nobody's business as long as there is no IOMMU. */
+/* Such a back end is nobody's business as long as no IOMMU manages its transport. */
 static void backend_that_knows_no_iommu(void)
 {
-    g_autofree char *name = g_strdup_printf("viommu-test-%d", getpid());
-    Bench *t = g_new0(Bench, 1);
+    static const char *const machines[] = {
+        MMIO_FS,
+        "-machine acpi=on,pcie=on " MMIO_IOMMU_OF_PCI MMIO_FS,
+        "-machine acpi=on,pcie=on " MMIO_FS MMIO_IOMMU_OF_PCI,
+        "-machine acpi=on,pcie=on -device virtio-iommu-pci,root-bus=pcie.0 " MMIO_FS,
+    };
 
-    t->backend = backend_with(name, 0);
-    t->vt = vt_machine_microvm(MMIO_ARGS MMIO_FS, name);
-    virtio_mmio_probe(t->vt, &t->dev, TRANSPORT(2), ID_FS);
-    bench_start(t);
-    g_assert_cmphex(virtio_status(&t->dev) & STATUS_DRIVER_OK, !=, 0);
-    bench_free(t);
+    for (unsigned i = 0; i < G_N_ELEMENTS(machines); i++) {
+        g_autofree char *name = g_strdup_printf("viommu-test-%d-%u", getpid(), i);
+        Bench *t = g_new0(Bench, 1);
+
+        t->backend = backend_with(name, 0);
+        t->vt = vt_machine_microvm(MMIO_ARGS "%s", name, machines[i]);
+        virtio_mmio_probe(t->vt, &t->dev, TRANSPORT(2), ID_FS);
+        bench_start(t);
+        g_assert_cmphex(virtio_status(&t->dev) & STATUS_DRIVER_OK, !=, 0);
+        bench_free(t);
+    }
 }
 
 static void backend_that_knows_no_iommu_behind_one(void)
@@ -813,7 +838,7 @@ static void backend_that_knows_no_iommu_behind_one(void)
         g_autofree char *name = g_strdup_printf("viommu-test-%d-%u", getpid(), i);
         Backend *b = backend_with(name, 0);
 
-        assert_refused("not supported by the device",
+        assert_refused("vhost-user-fs-device on virtio-mmio-bus.2 is behind IOMMU iommu0",
                        "-machine microvm,acpi=off -global virtio-mmio.force-legacy=off " MMIO_ARGS
                        "%s",
                        name, orders[i]);
@@ -967,6 +992,7 @@ static const Case cases[] = {
     {"INI-D1/reset-is-told", reset_is_told},
     {"W5/system-reset-while-serving", system_reset_while_serving},
     {"W18/unplugged-while-serving", unplugged_while_serving},
+    {"W29/core-hands-out-both-rights", core_hands_out_both_rights},
 };
 
 VT_MAIN(cases)

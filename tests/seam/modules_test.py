@@ -231,11 +231,16 @@ class BadModules(SeamTest):
         self.assert_ignored("unresolved.so", "viommu_no_such_symbol")
 
     def test_truncated(self):
-        # Cut behind its headers, a file can end any program that gives it to the dynamic linker.
-        for size in (0, 1, 40, 63):
+        whole = OPTIONS.plugin.read_bytes()
+        # The dynamic linker maps what the headers promise; the last sizes leave those intact.
+        for size in (0, 1, 40, 63, 64, 4096, len(whole) // 2, len(whole) - 1):
             with self.subTest(size=size):
-                (self.devices / "short.so").write_bytes(OPTIONS.plugin.read_bytes()[:size])
+                (self.devices / "short.so").write_bytes(whole[:size])
                 self.assert_ignored("short.so", "file too short")
+
+    def test_fifo(self):
+        os.mkfifo(self.devices / "fifo.so")
+        self.assert_ignored("fifo.so", "not a regular file")
 
     def test_text(self):
         (self.devices / "text.so").write_text("Not a shared object.\n" * 1000, encoding="utf-8")
@@ -243,7 +248,7 @@ class BadModules(SeamTest):
 
     def test_folder(self):
         (self.devices / "folder.so").mkdir()
-        self.assert_ignored("folder.so", ": ")
+        self.assert_ignored("folder.so", "not a regular file")
 
     def test_dangling_link(self):
         (self.devices / "link.so").symlink_to("nowhere.so")

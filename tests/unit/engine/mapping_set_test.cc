@@ -185,8 +185,8 @@ TEST(MappingSet, W7_LongMappingReachesOverThePlaceOfRemovedOnes)
         set.insert(mapping_at(10 * i, 1));
     }
     std::vector<Mapping> removed(2000);
-    ASSERT_EQ(set.take(10 * kPage, (10 * 1999) * kPage - 1, removed), 1998u);
-    const Mapping bridge{5 * kPage, 10 * 1998 * kPage - 1, 0x1234000, 3};
+    ASSERT_EQ(set.take(10 * kPage, kPage * 10 * 1999 - 1, removed), 1998u);
+    const Mapping bridge{5 * kPage, kPage * 10 * 1998 - 1, 0x1234000, 3};
     ASSERT_FALSE(set.overlaps(bridge.iova, bridge.last));
     set.insert(bridge);
     for (uint64_t i = 1; i < 1998; i++) {

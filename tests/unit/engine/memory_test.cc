@@ -302,7 +302,8 @@ TEST(Memory, W11_LoadAndCommitFailCleanly)
     for (uint32_t id = 0x100; id < 0x140; id += 8) {
         source.add(id);
         EXPECT_EQ(source.attach(id / 16, id), OK);
-        EXPECT_EQ(source.map(id / 16, id * 0x1000, id * 0x1000 + 0xfff, 0x5000), OK);
+        const uint64_t first = uint64_t{id} * 0x1000;
+        EXPECT_EQ(source.map(id / 16, first, first + 0xfff, 0x5000), OK);
     }
     const std::vector<uint8_t> bytes = source.save();
 

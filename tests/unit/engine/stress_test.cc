@@ -234,6 +234,7 @@ TEST(Stress, W21_FaultsOfManyThreadsAreAllAccountedFor)
     std::atomic<uint64_t> running{functions.size()};
     std::atomic<uint64_t> queued{0};
     std::vector<std::thread> threads;
+    threads.reserve(functions.size());
     for (Function *function : functions) {
         threads.emplace_back([&, function] {
             uint64_t mine = 0;

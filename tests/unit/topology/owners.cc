@@ -4,6 +4,7 @@
 #include <libfdt.h>
 
 #include <algorithm>
+#include <set>
 
 namespace viommu::test
 {
@@ -102,6 +103,8 @@ Owners decodeViot(const ViommuMachineDesc &machine, const std::vector<std::uint8
         complain("bytes follow the last node");
     }
 
+    std::set<std::uint32_t> idle, busy; // IOMMUs
+    std::set<std::uint32_t> nobody;     // functions of the segment that has none
     for (const ViotNode &node : nodes) {
         if (node.type != 1 && node.type != 2) {
             continue;
@@ -114,6 +117,7 @@ Owners decodeViot(const ViommuMachineDesc &machine, const std::vector<std::uint8
         }
         const std::uint32_t endpoint = le32(table, at + 4);
         if (node.type == 2) {
+            busy.insert(*iommu);
             claimBase(owners, le64(table, at + 8), {*iommu, endpoint});
             continue;
         }
@@ -121,9 +125,30 @@ Owners decodeViot(const ViommuMachineDesc &machine, const std::vector<std::uint8
         const std::uint32_t segmentEnd = le16(table, at + 10);
         const std::uint32_t bdfStart = le16(table, at + 12);
         const std::uint32_t bdfEnd = le16(table, at + 14);
+        if (segmentEnd == VIOMMU_SEGMENT_MMIO) {
+            // It is there for its output node: the segment has no functions.
+            if (segmentStart != segmentEnd || bdfStart != bdfEnd ||
+                endpoint != (segmentStart << 16 | bdfStart) || !idle.insert(*iommu).second ||
+                !nobody.insert(bdfStart).second) {
+                complain("the node at " + std::to_string(at) +
+                         " names functions of segment 0xffff");
+            }
+            continue;
+        }
+        busy.insert(*iommu);
         for (std::uint32_t segment = segmentStart; segment <= segmentEnd; segment++) {
             claimFunctions(owners, static_cast<std::uint16_t>(segment), bdfStart, bdfEnd,
                            {*iommu, ((segment - segmentStart) << 16) + endpoint});
+        }
+    }
+    for (const ViotNode &node : nodes) {
+        if (node.type != 3 && node.type != 4) {
+            continue;
+        }
+        const auto iommu = viotIommu(machine, table, nodes, node.offset);
+        if (!iommu || idle.contains(*iommu) == busy.contains(*iommu)) {
+            complain("the IOMMU at " + std::to_string(node.offset) +
+                     " is unknown, or not referred to in one way");
         }
     }
     return owners;

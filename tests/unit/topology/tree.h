@@ -129,7 +129,7 @@ private:
         char name[40];
         std::snprintf(name, sizeof(name), "virtio_mmio@%" PRIx64, base);
         add("/", name);
-        const std::string path = std::string("/") + name;
+        std::string path = std::string("/") + name;
         setString(path, "compatible", "virtio,mmio");
         setCells(
             path, "reg",

@@ -61,7 +61,9 @@ TEST(Viot, MmioIommuAndSegment)
     EXPECT_EQ(viotBody(topology.get()), expected);
 }
 
-TEST(Viot, IommuThatManagesNothingHasNoNode)
+// Linux takes a PCI IOMMU that no range refers to for the one of every device that
+// has none; the range names the last function of segment 0xffff, where none can be.
+TEST(Viot, PciIommuThatManagesNothingIsReferredToByARangeWithoutFunctions)
 {
     const auto topology = build(Machine()
                                     .pciIommu("idle", 0, 0x0008)
@@ -70,18 +72,38 @@ TEST(Viot, IommuThatManagesNothingHasNoNode)
                                     .rootBus("pxb1", 0, 0x10, 0x10));
     // clang-format off
     const Bytes expected{
-        2, 0,           48, 0,          0, 0, 0, 0, 0, 0, 0, 0,
+        4, 0,           48, 0,          0, 0, 0, 0, 0, 0, 0, 0,
+        // offset 48: idle
+        3, 0, 16, 0,    0, 0, 0x08, 0,  0, 0, 0, 0, 0, 0, 0, 0,
+        // offset 64: busy
         3, 0, 16, 0,    0, 0, 0x10, 0,  0, 0, 0, 0, 0, 0, 0, 0,
+        1, 0, 24, 0,    0xff, 0xff, 0xff, 0xff,     0xff, 0xff, 0xff, 0xff,
+                        0xff, 0xff, 0xff, 0xff,     48, 0,  0, 0, 0, 0, 0, 0,
         1, 0, 24, 0,    0x00, 0x10, 0, 0,  0, 0, 0, 0,
-                        0x00, 0x10, 0xff, 0x10, 48, 0,  0, 0, 0, 0, 0, 0,
+                        0x00, 0x10, 0xff, 0x10, 64, 0,  0, 0, 0, 0, 0, 0,
     };
     // clang-format on
     EXPECT_EQ(viotBody(topology.get()), expected);
+    EXPECT_FALSE(viommu_topology_manages(topology.get(), 0, 0xffffffff));
 }
 
-TEST(Viot, MachineWithNothingManagedHasAnEmptyTable)
+TEST(Viot, TwoPciIommusThatManageNothingShareNoFunction)
 {
-    const auto topology = build(Machine().pciIommu("iommu0", 0, 0x0008));
+    const auto topology = build(Machine()
+                                    .pciIommu("one", 0, 0x0008)
+                                    .pciIommu("two", 0, 0x0010, {VIOMMU_PLATFORM_BUS})
+                                    .rootBus("pcie.0", 0, 0x00, 0xff, true));
+    const Bytes body = viotBody(topology.get());
+    ASSERT_EQ(body.size(), 12u + 2 * 16u + 2 * 24u);
+    EXPECT_EQ(le32(body, 44 + 4), 0xffffffffu);
+    EXPECT_EQ(le16(body, 44 + 12), 0xffffu);
+    EXPECT_EQ(le32(body, 68 + 4), 0xfffffffeu);
+    EXPECT_EQ(le16(body, 68 + 12), 0xfffeu);
+}
+
+TEST(Viot, MmioIommuThatManagesNothingHasNoNode)
+{
+    const auto topology = build(Machine().mmioIommu("iommu0", 0x1000));
     EXPECT_EQ(viotBody(topology.get()), (Bytes{0, 0, 48, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
 }
 
