@@ -917,7 +917,7 @@ int main(int argc, char **argv)
         {"count", 0, 0, G_OPTION_ARG_INT, &count, "how many seeds", "N"},
         {"seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "begin no seed after this time", "N"},
         {"log", 0, 0, G_OPTION_ARG_NONE, &log, "say each step", NULL},
-        {NULL},
+        {0},
     };
     g_autoptr(GOptionContext) options = g_option_context_new("- fuzz the device inside QEMU");
     g_autoptr(GError) error = NULL;

@@ -814,7 +814,7 @@ static void backend_that_knows_no_iommu(void)
         MMIO_FS,
         "-machine acpi=on,pcie=on " MMIO_IOMMU_OF_PCI MMIO_FS,
         "-machine acpi=on,pcie=on " MMIO_FS MMIO_IOMMU_OF_PCI,
-        "-machine acpi=on,pcie=on -device virtio-iommu-pci,root-bus=pcie.0 " MMIO_FS,
+        ("-machine acpi=on,pcie=on -device virtio-iommu-pci,root-bus=pcie.0 " MMIO_FS),
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(machines); i++) {
