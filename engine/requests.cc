@@ -267,19 +267,27 @@ Status Engine::unmap(const wire::UnmapRequest &request)
         return Status::Range; // UNM-4
     }
 
-    // UNM-5.  In portions, so that no memory is needed to remember what to
-    // announce.
+    // UNM-5.  From the first to the last that went nothing is mapped any more, so
+    // that one announcement tells of all, however many they were (W24).
     std::array<Mapping, 64> removed;
+    uint64_t first = 0;
+    uint64_t last = 0;
+    bool any = false;
     size_t count = 0;
     do {
         count = mappings.take(request.virt_start, request.virt_end, removed);
         mapping_count_ -= count;
-        for (const Endpoint *endpoint : domain->endpoints) {
-            for (size_t i = 0; i < count; i++) {
-                notify_unmap(*endpoint, removed[i].iova, removed[i].last);
-            }
+        if (count > 0) {
+            first = any ? first : removed[0].iova;
+            last = removed[count - 1].last;
+            any = true;
         }
     } while (count == removed.size());
+    if (any) {
+        for (const Endpoint *endpoint : domain->endpoints) {
+            notify_unmap(*endpoint, first, last);
+        }
+    }
     return Status::Ok;
 }
 

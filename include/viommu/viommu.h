@@ -133,8 +133,9 @@ typedef struct ViommuCallbacks {
                             bool translating);
 
     /* Called only for endpoints whose listeners want it
-     * (viommu_endpoint_set_listeners).  notify_unmap(0, UINT64_MAX) means
-     * everything. */
+     * (viommu_endpoint_set_listeners).  After notify_unmap() nothing in the
+     * range is mapped, and not all of it was; (0, UINT64_MAX) means everything.
+     * notify_map() is about one mapping. */
     void (*notify_map)(void *opaque, void *endpoint_opaque, uint64_t iova,
                        uint64_t last, uint64_t phys, uint32_t rights);
     void (*notify_unmap)(void *opaque, void *endpoint_opaque, uint64_t iova,

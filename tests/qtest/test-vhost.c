@@ -973,7 +973,34 @@ static void nothing_outlives_its_mapping(void)
     bench_free(t);
 }
 
+/* A back end acknowledges each message, under the big lock. */
+static void many_mappings_go_in_few_messages(void)
+{
+    Bench *t = bench_new(FS, "");
+    const unsigned n = 512;
+    unsigned messages;
+
+    attach_with_queues(t, 1);
+    bench_start(t);
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t iova = IOVA + 2 * i * PAGE;
+
+        assert_status(vt_map(t->vt, 1, iova, iova + PAGE - 1, page(1 + i % 64), MAP_RW), VS_OK);
+    }
+    start_looking(t);
+    assert_status(vt_unmap(t->vt, 1, IOVA, IOVA + 2 * n * PAGE - 1), VS_OK);
+    g_mutex_lock(&t->backend->lock);
+    messages = t->backend->dropped->len;
+    g_mutex_unlock(&t->backend->lock);
+    g_assert_cmpuint(messages, >, 0);
+    /* Blocks of a power of two cover any range of 64 bits. */
+    g_assert_cmpuint(messages, <=, 2 * 63);
+    assert_dropped(t, IOVA, IOVA + (2 * n - 1) * PAGE - 1);
+    bench_free(t);
+}
+
 static const Case cases[] = {
+    {"W24/many-mappings-go-in-few-messages", many_mappings_go_in_few_messages},
     {"MOD-9/mmio-endpoint-is-served", mmio_endpoint_is_served},
     {"MOD-9/back-end-that-knows-no-iommu", backend_that_knows_no_iommu},
     {"MOD-9/back-end-that-knows-no-iommu-behind-one", backend_that_knows_no_iommu_behind_one},

@@ -123,9 +123,8 @@ TEST_F(Blocked, DET_4_UnmapIsOutOfReachBeforeItIsAnnounced)
         seen++;
     };
     EXPECT_EQ(machine.unmap(1, 0, 0x5fff), OK);
-    EXPECT_EQ(machine.told(), (Told{"unmap 30 1000-1fff", "unmap 30 2000-4fff",
-                                    "unmap 38 1000-1fff", "unmap 38 2000-4fff"}));
-    EXPECT_EQ(seen, 4);
+    EXPECT_EQ(machine.told(), (Told{"unmap 30 1000-4fff", "unmap 38 1000-4fff"}));
+    EXPECT_EQ(seen, 2);
 }
 
 TEST_F(Blocked, UNM_4_RefusedUnmapAnnouncesNothing)
@@ -147,18 +146,15 @@ TEST_F(Blocked, WholeSpaceIsAnnouncedExactly)
     EXPECT_EQ(machine.told(), (Told{"map 30 0-ffffffffffffffff 0 rw", "unmap 30 all"}));
 }
 
-TEST_F(Blocked, UNM_5_ManyAreAnnouncedEachOnce)
+TEST_F(Blocked, W24_ManyAreAnnouncedTogether)
 {
     EXPECT_EQ(machine.attach(1, 0x30), OK);
-    for (uint64_t page = 0; page < 300; page++) {
+    for (uint64_t page = 1; page < 600; page += 2) {
         EXPECT_EQ(machine.map(1, page << 12, (page << 12) + 0xfff, 0x5000), OK);
     }
     machine.listen(nic, false, true);
     EXPECT_EQ(machine.unmap(1, 0, MAX), OK);
-    const Told told = machine.told();
-    ASSERT_EQ(told.size(), 300u);
-    EXPECT_EQ(told.front(), "unmap 30 0-fff");
-    EXPECT_EQ(told.back(), "unmap 30 12b000-12bfff");
+    EXPECT_EQ(machine.told(), Told{"unmap 30 1000-257fff"});
 }
 
 TEST_F(Order, DET_4_DetachDropsCachesWhileTheListenersAreThere)
