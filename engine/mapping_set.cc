@@ -205,9 +205,12 @@ std::optional<Mapping> MappingSet::find(uint64_t iova, Sighting &sighting) const
             continue;
         }
         if (found) {
+            if (iova > mapping.last) {
+                return std::nullopt;
+            }
             sighting.leaf = leaf;
             sighting.version = noted;
-            return iova <= mapping.last ? std::optional(mapping) : std::nullopt;
+            return mapping;
         }
         if (low == 0) {
             return std::nullopt;

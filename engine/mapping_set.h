@@ -116,7 +116,7 @@ public:
         Sighting sighting;
         return find(iova, sighting);
     }
-    // As well, with the means to ask again.
+    // As well, with the means to ask again, if there is one.
     std::optional<Mapping> find(uint64_t iova, Sighting &sighting) const;
     // Any thread: whether what was found is mapped still.
     bool holds(const Sighting &sighting) const;
