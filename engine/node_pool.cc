@@ -146,8 +146,10 @@ void *NodePool::allocate()
         return old;
     }
     if (!partial_) {
-        Chunk *chunk = std::exchange(spare_, nullptr);
-        if (!chunk) {
+        Chunk *chunk = idle_;
+        if (chunk) {
+            idle_ = chunk->next;
+        } else {
             chunk = new_chunk();
             if (!chunk) {
                 throw std::bad_alloc();
@@ -168,7 +170,7 @@ void *NodePool::allocate()
     return block;
 }
 
-void NodePool::put(void *block, Chunk *&unused)
+void NodePool::put(void *block)
 {
     POISON(block, kNodeSize);
     use_.nodes--;
@@ -177,28 +179,31 @@ void NodePool::put(void *block, Chunk *&unused)
         insert(chunk);
     }
     chunk->free |= uint64_t{1} << Chunk::index(block);
-    if (chunk->free != Chunk::kAll) {
-        return;
+    if (chunk->free == Chunk::kAll) {
+        remove(chunk);
+        chunk->next = std::exchange(idle_, chunk);
     }
-    remove(chunk);
-    if (!spare_) {
-        spare_ = chunk;
-        return;
+}
+
+// Takes idle chunks out, all but one, at most `most`.
+NodePool::Chunk *NodePool::trim(size_t most)
+{
+    Chunk *out = nullptr;
+    for (; most > 0 && idle_ && idle_->next; most--) {
+        Chunk *const chunk = idle_;
+        idle_ = chunk->next;
+        use_.chunks--;
+        // The next owner of these addresses knows nothing of the poison.
+        UNPOISON(chunk, kChunkSize);
+        chunk->next = std::exchange(out, chunk);
     }
-    use_.chunks--;
-    // The next owner of these addresses knows nothing of the poison.
-    UNPOISON(chunk, kChunkSize);
-    chunk->next = std::exchange(unused, chunk);
+    return out;
 }
 
 void NodePool::release(MappingSet::Node *node) noexcept
 {
-    Chunk *unused = nullptr;
-    {
-        const Guard guard(lock_);
-        put(node, unused);
-    }
-    give_back(unused);
+    const Guard guard(lock_);
+    put(node);
 }
 
 void NodePool::add(MappingSet::Node *trees)
@@ -254,11 +259,12 @@ bool NodePool::step(MappingSet::Node *trees) noexcept
             if (!node) {
                 break;
             }
-            put(node, unused);
+            put(node);
         }
-        more = garbage_ != nullptr;
+        unused = trim(kStepChunks);
+        more = garbage_ || (idle_ && idle_->next);
         if (!more) {
-            put(std::exchange(sweeper_, nullptr), unused);
+            put(std::exchange(sweeper_, nullptr));
         }
     }
     give_back(unused);
@@ -273,9 +279,10 @@ void NodePool::free(MappingSet::Node *trees) noexcept
         MappingSet::Node *const others = std::exchange(garbage_, nullptr);
         add(trees);
         while (MappingSet::Node *const node = pluck()) {
-            put(node, unused);
+            put(node);
         }
         garbage_ = others;
+        unused = trim(SIZE_MAX);
     }
     give_back(unused);
 }

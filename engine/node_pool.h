@@ -5,9 +5,10 @@
 // chunk is kept.
 //
 // A tree that has left its set is garbage: first readers may still be in it, then
-// it is taken apart in steps of at most kStep nodes, so that whoever reclaims is
-// never busy for long, however large the tree was.  New nodes are taken from
-// garbage first: it cannot pile up while steps are waited for.
+// it is taken apart in steps of at most kStep nodes and kStepChunks chunks, so that
+// whoever reclaims is never busy for long, however large the tree was and however
+// it lay in memory.  New nodes are taken from garbage first: it cannot pile up while
+// steps are waited for.
 #pragma once
 
 #include "annotations.h"
@@ -30,7 +31,8 @@ inline constexpr PoolCapability pool_lock{};
 class NodePool
 {
 public:
-    static constexpr size_t kStep = 2048;
+    static constexpr size_t kStep = 1024;
+    static constexpr size_t kStepChunks = 16;
 
     constexpr NodePool() = default;
     NodePool(const NodePool &) = delete;
@@ -66,14 +68,14 @@ private:
 
     void add(MappingSet::Node *trees) VIOMMU_REQUIRES(pool_lock);
     MappingSet::Node *pluck() VIOMMU_REQUIRES(pool_lock);
-    // A chunk that became free and is not to be kept goes to `unused`.
-    void put(void *block, Chunk *&unused) VIOMMU_REQUIRES(pool_lock);
+    void put(void *block) VIOMMU_REQUIRES(pool_lock);
+    Chunk *trim(size_t most) VIOMMU_REQUIRES(pool_lock);
     void insert(Chunk *chunk) VIOMMU_REQUIRES(pool_lock);
     void remove(Chunk *chunk) VIOMMU_REQUIRES(pool_lock);
 
     std::mutex lock_;
     Chunk *partial_ VIOMMU_GUARDED_BY(pool_lock) = nullptr; // some blocks free, some not
-    Chunk *spare_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;
+    Chunk *idle_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;    // all blocks free
     MappingSet::Node *garbage_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;
     // First node of the list on whose behalf the steps are made.
     MappingSet::Node *sweeper_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;
