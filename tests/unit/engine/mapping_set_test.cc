@@ -276,7 +276,7 @@ TEST(MappingSet, W11_ThinnedOutNodesMerge)
 }
 
 // Several steps to free.
-constexpr uint64_t kManySteps = 230000;
+constexpr uint64_t kManySteps = 110000;
 
 // Inserted in order and at random: the order in which memory was given out decides
 // when chunks become free.
