@@ -20,7 +20,6 @@
 #include <memory>
 #include <numeric>
 #include <random>
-#include <span>
 #include <string>
 #include <string_view>
 #include <unistd.h>
@@ -50,11 +49,7 @@ public:
         const auto found = set_.find(iova);
         return found ? found->phys + (iova - found->iova) : UINT64_MAX;
     }
-    void erase(uint64_t iova, uint64_t last)
-    {
-        viommu::Mapping removed;
-        set_.take(iova, last, std::span(&removed, 1));
-    }
+    void erase(uint64_t iova, uint64_t last) { set_.remove(iova, last); }
 
 private:
     viommu::MappingSet set_;

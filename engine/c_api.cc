@@ -242,8 +242,9 @@ void viommu_endpoint_stats(const ViommuEndpoint *endpoint, ViommuEndpointStats *
         out->bypass = domain->bypass;
         out->domain = domain->id;
     }
-    out->translations = endpoint->translations.load(std::memory_order_relaxed);
-    out->faults = endpoint->faults.load(std::memory_order_relaxed);
+    const viommu::Counts counts = endpoint->counts();
+    out->translations = counts.translations;
+    out->faults = counts.faults;
 }
 
 /* Migration */

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "faults.h"
+#include "lanes.h"
 #include "locks.h"
 #include "mapping_set.h"
 #include "regions.h"
@@ -104,8 +105,7 @@ public:
     bool entered_translation VIOMMU_GUARDED_BY(big_lock) = false;
     bool entered_mappings VIOMMU_GUARDED_BY(big_lock) = false;
 
-    std::atomic<uint64_t> translations{0};
-    std::atomic<uint64_t> faults{0};
+    Counts counts() const { return lanes_.counts(); }
 
 private:
     struct Answer {
@@ -115,7 +115,11 @@ private:
         wire::Reason reason; // of a refusal
     };
 
-    Answer look_up(uint64_t iova) const;
+    Answer look_up(uint64_t iova, MappingSet::Sighting &sighting) const;
+    Answer look_up(uint64_t iova, Lane *lane) const;
+    bool recall(Lane &lane, uint64_t iova, Answer &answer) const;
+
+    Lanes lanes_;
 };
 
 } // namespace viommu

@@ -111,12 +111,12 @@ bool Engine::pop_fault(std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE> record)
 ViommuStats Engine::stats() const
 {
     ViommuStats stats{};
-    stats.translations = past_translations_;
-    stats.faults = past_faults_;
+    Counts counts = past_;
     for (const Endpoint *endpoint : endpoints_) {
-        stats.translations += endpoint->translations.load(std::memory_order_relaxed);
-        stats.faults += endpoint->faults.load(std::memory_order_relaxed);
+        counts += endpoint->counts();
     }
+    stats.translations = counts.translations;
+    stats.faults = counts.faults;
     stats.faults_coalesced = faults_.coalesced();
     stats.faults_dropped = faults_.dropped();
     stats.requests = requests_;
@@ -162,8 +162,7 @@ void Engine::retire(Endpoint &endpoint)
 void Engine::remove_endpoint(Endpoint &endpoint)
 {
     assert(endpoint.stable_retired());
-    past_translations_ += endpoint.translations.load(std::memory_order_relaxed);
-    past_faults_ += endpoint.faults.load(std::memory_order_relaxed);
+    past_ += endpoint.counts();
     std::erase(endpoints_, &endpoint);
 }
 

@@ -44,7 +44,7 @@ public:
     size_t reply_max() const { return settings_.probe_size + wire::kTailSize; }
 
     // For Endpoint::translate().
-    RouteVersion &route_version() { return route_version_; }
+    const RouteVersion &route_version() const { return route_version_; }
     FaultQueue &fault_queue() { return faults_; }
     bool bypass_for_lookup() const { return bypass_.load(std::memory_order_acquire); }
 
@@ -153,8 +153,7 @@ private:
     uint64_t requests_ VIOMMU_GUARDED_BY(big_lock) = 0;
     uint64_t refused_ VIOMMU_GUARDED_BY(big_lock) = 0;
     // Of endpoints that were freed.
-    uint64_t past_translations_ VIOMMU_GUARDED_BY(big_lock) = 0;
-    uint64_t past_faults_ VIOMMU_GUARDED_BY(big_lock) = 0;
+    Counts past_ VIOMMU_GUARDED_BY(big_lock);
 };
 
 } // namespace viommu

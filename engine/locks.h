@@ -58,6 +58,9 @@ public:
         return seen;
     }
 
+    // What is read after it was so at this version, or later.
+    uint64_t peek() const { return version_.load(std::memory_order_acquire); }
+
     // What was read in between was read with acquire, so it came before this.
     bool unchanged(uint64_t noted) const
     {

@@ -205,9 +205,12 @@ std::optional<Mapping> MappingSet::find(uint64_t iova, Sighting &sighting) const
             continue;
         }
         if (found) {
+            if (iova > mapping.last) {
+                return std::nullopt;
+            }
             sighting.leaf = leaf;
             sighting.version = noted;
-            return iova <= mapping.last ? std::optional(mapping) : std::nullopt;
+            return mapping;
         }
         if (low == 0) {
             return std::nullopt;
@@ -252,6 +255,21 @@ std::optional<Mapping> MappingSet::next(uint64_t iova) const
             return path.leaf->ending(path.leaf->after(slot) - 1);
         }
         if (path.high == 0) {
+            break;
+        }
+    }
+    return std::nullopt;
+}
+
+// The highest mapping that starts at or below `iova`.
+std::optional<Mapping> MappingSet::previous(uint64_t iova) const
+{
+    for (Path path = descend(iova); path.leaf; path = descend(path.low - 1)) {
+        const auto [behind, found] = path.leaf->search(iova);
+        if (found) {
+            return path.leaf->ending(behind - 1);
+        }
+        if (path.low == 0) {
             break;
         }
     }
@@ -388,49 +406,11 @@ void MappingSet::split(Path &path, const Mapping &mapping)
     }
 }
 
-size_t MappingSet::take(uint64_t first, uint64_t last, std::span<Mapping> removed)
-{
-    Discarded discarded(graveyard_);
-    size_t taken = 0;
-    uint64_t from = first;
-    for (Path path = descend(from); path.leaf && taken < removed.size(); path = descend(from)) {
-        Leaf &leaf = *path.leaf;
-        const size_t begin = leaf.lower(first);
-        size_t end = begin;
-        const size_t before = taken;
-        while (end < leaf.end() && taken < removed.size()) {
-            const size_t after = leaf.after(end);
-            const Mapping mapping = leaf.ending(after - 1);
-            if (mapping.last > last) {
-                break;
-            }
-            removed[taken++] = mapping;
-            end = after;
-        }
-        const bool exhausted = end == leaf.end();
-        if (end > begin) {
-            {
-                Change change(leaf);
-                leaf.erase(begin, end);
-            }
-            size_ -= taken - before;
-            if (own(leaf.count) < kFewSlots) {
-                tidy(from, discarded);
-            }
-        }
-        if (!exhausted || path.high == 0 || path.high > last) {
-            break;
-        }
-        from = path.high;
-    }
-    return taken;
-}
-
-std::optional<size_t> MappingSet::remove(uint64_t first, uint64_t last)
+std::optional<MappingSet::Removed> MappingSet::remove(uint64_t first, uint64_t last)
 {
     const Path path = descend(first);
     if (!path.leaf) {
-        return 0;
+        return Removed{};
     }
     Leaf &leaf = *path.leaf;
     const size_t begin = leaf.lower(first);
@@ -447,18 +427,18 @@ std::optional<size_t> MappingSet::remove(uint64_t first, uint64_t last)
     if (end < leaf.end() || path.high == 0 || path.high > last) {
         // All of it is in this leaf.
         if (end <= begin) {
-            return 0;
+            return Removed{};
         }
-        if (leaf.ending(end - 1).last > last) {
+        Removed removed{leaf.mappings(), own(leaf.start[begin]), leaf.ending(end - 1).last};
+        if (removed.last > last) {
             return std::nullopt;
         }
-        const size_t before = leaf.mappings();
         {
             Change change(leaf);
             leaf.erase(begin, end);
         }
-        const size_t removed = before - leaf.mappings();
-        size_ -= removed;
+        removed.count -= leaf.mappings();
+        size_ -= removed.count;
         if (own(leaf.count) < kFewSlots) {
             Discarded discarded(graveyard_);
             tidy(first, discarded);
@@ -486,25 +466,26 @@ void MappingSet::clear()
 }
 
 // The range reaches from one leaf into another and splits no mapping.
-size_t MappingSet::cut(uint64_t first, uint64_t last)
+MappingSet::Removed MappingSet::cut(uint64_t first, uint64_t last)
 {
-    const std::optional<Mapping> lowest = next(0);
-    const Path rightmost = descend(UINT64_MAX);
-    if (lowest && first <= lowest->iova && own(rightmost.leaf->count) > 0 &&
-        rightmost.leaf->ending(rightmost.leaf->end() - 1).last <= last) {
-        const size_t all = size_;
+    const std::optional<Mapping> lowest = next(first), highest = previous(last);
+    if (!lowest || !highest || lowest->iova > highest->iova) {
+        return Removed{};
+    }
+    Removed removed{0, lowest->iova, highest->last};
+    if (!(removed.first > 0 && previous(removed.first - 1)) && !after(*highest)) {
+        removed.count = size_;
         clear();
-        return all;
+        return removed;
     }
 
     Discarded discarded(graveyard_);
-    size_t removed = 0;
     const auto erase_slots = [&](Leaf &leaf, size_t begin, size_t end) {
         if (begin < end) {
             const size_t before = leaf.mappings();
             Change change(leaf);
             leaf.erase(begin, end);
-            removed += before - leaf.mappings();
+            removed.count += before - leaf.mappings();
         }
     };
     const auto erase_children = [&](Inner &inner, size_t begin, size_t end) {
@@ -512,7 +493,7 @@ size_t MappingSet::cut(uint64_t first, uint64_t last)
             will_discard();
             for (size_t i = begin; i < end; i++) {
                 Node *const child = own(inner.children[i]);
-                removed += mappings_below(child);
+                removed.count += mappings_below(child);
                 discarded.add(child);
             }
             Change change(inner);
@@ -557,7 +538,7 @@ size_t MappingSet::cut(uint64_t first, uint64_t last)
         erase_slots(leaf, leaf.begin(), leaf.upper(last));
     }
 
-    size_ -= removed;
+    size_ -= removed.count;
     tidy(first, discarded);
     tidy(last, discarded);
     return removed;

@@ -44,7 +44,6 @@
 #include <bit>
 #include <cstdint>
 #include <optional>
-#include <span>
 
 namespace viommu
 {
@@ -116,7 +115,7 @@ public:
         Sighting sighting;
         return find(iova, sighting);
     }
-    // As well, with the means to ask again.
+    // As well, with the means to ask again, if there is one.
     std::optional<Mapping> find(uint64_t iova, Sighting &sighting) const;
     // Any thread: whether what was found is mapped still.
     bool holds(const Sighting &sighting) const;
@@ -144,15 +143,18 @@ public:
     // out it throws std::bad_alloc and the set is unchanged.
     bool insert(const Mapping &mapping);
 
-    // Removes mappings inside [first, last], lowest first, as many as `removed`
-    // has room for; returns how many.
-    size_t take(uint64_t first, uint64_t last, std::span<Mapping> removed);
+    struct Removed {
+        size_t count;
+        // From the first address of the first of them to the last of the last; not
+        // for a count of 0.
+        uint64_t first;
+        uint64_t last;
+    };
 
-    // Removes all mappings inside [first, last]; returns how many, or nothing if
-    // the range splits one.  Unlinks whole subtrees: a look at every leaf that
-    // goes is all that depends on the number of mappings, and if all go, not
-    // even that.
-    std::optional<size_t> remove(uint64_t first, uint64_t last);
+    // Removes all mappings inside [first, last]; nothing if the range splits one.
+    // Unlinks whole subtrees: a look at every leaf that goes is all that depends
+    // on the number of mappings, and if all go, not even that.
+    std::optional<Removed> remove(uint64_t first, uint64_t last);
 
     void clear();
 
@@ -163,7 +165,8 @@ private:
 
     Path descend(uint64_t iova) const;
     void split(Path &path, const Mapping &mapping);
-    size_t cut(uint64_t first, uint64_t last);
+    std::optional<Mapping> previous(uint64_t iova) const;
+    Removed cut(uint64_t first, uint64_t last);
     void tidy(uint64_t iova, Discarded &discarded);
     bool mend(Path &path, Discarded &discarded);
     void will_discard();

@@ -4,7 +4,6 @@
 #include "engine.h"
 
 #include <algorithm>
-#include <array>
 #include <new>
 
 namespace viommu
@@ -249,43 +248,17 @@ Status Engine::unmap(const wire::UnmapRequest &request)
     if (request.virt_end < request.virt_start) {
         return Status::Inval; // W1
     }
-    MappingSet &mappings = domain->mappings;
-    const bool listened =
-        std::any_of(domain->endpoints.begin(), domain->endpoints.end(), [](const Endpoint *one) {
-            big_lock.assert_held();
-            return one->unmap_listener;
-        });
-    if (!listened) {
-        const std::optional<size_t> count = mappings.remove(request.virt_start, request.virt_end);
-        if (!count) {
-            return Status::Range; // UNM-4
-        }
-        mapping_count_ -= *count; // UNM-5
-        return Status::Ok;
-    }
-    if (mappings.splits(request.virt_start, request.virt_end)) {
+    const std::optional<MappingSet::Removed> removed =
+        domain->mappings.remove(request.virt_start, request.virt_end);
+    if (!removed) {
         return Status::Range; // UNM-4
     }
-
-    // UNM-5.  From the first to the last that went nothing is mapped any more, so
-    // that one announcement tells of all, however many they were (W24).
-    std::array<Mapping, 64> removed;
-    uint64_t first = 0;
-    uint64_t last = 0;
-    bool any = false;
-    size_t count = 0;
-    do {
-        count = mappings.take(request.virt_start, request.virt_end, removed);
-        mapping_count_ -= count;
-        if (count > 0) {
-            first = any ? first : removed[0].iova;
-            last = removed[count - 1].last;
-            any = true;
-        }
-    } while (count == removed.size());
-    if (any) {
+    mapping_count_ -= removed->count; // UNM-5
+    if (removed->count > 0) {
+        // From the first to the last that went nothing is mapped any more, so that
+        // one announcement tells of all, however many they were (W24).
         for (const Endpoint *endpoint : domain->endpoints) {
-            notify_unmap(*endpoint, first, last);
+            notify_unmap(*endpoint, removed->first, removed->last);
         }
     }
     return Status::Ok;

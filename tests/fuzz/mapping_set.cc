@@ -11,10 +11,8 @@
 #include "model.h"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <optional>
-#include <span>
 #include <utility>
 #include <vector>
 
@@ -79,11 +77,11 @@ public:
 
     void insert(const Mapping &mapping) { map.emplace(mapping.last, mapping); }
 
-    std::vector<Mapping> take(uint64_t first, uint64_t last, size_t most)
+    std::vector<Mapping> take(uint64_t first, uint64_t last)
     {
         std::vector<Mapping> taken;
         auto at = map.lower_bound(first);
-        while (at != map.end() && at->second.last <= last && taken.size() < most) {
+        while (at != map.end() && at->second.last <= last) {
             taken.push_back(at->second);
             at = map.erase(at);
         }
@@ -162,32 +160,18 @@ public:
         FUZZ_CHECK_EQ(set_.splits(first, last), naive_.splits(first, last));
     }
 
-    // In portions; with `all` until nothing is left.
-    void take(uint64_t first, uint64_t last, size_t portion, bool all)
-    {
-        if (naive_.splits(first, last)) {
-            return; // nobody takes a part
-        }
-        std::array<Mapping, 64> removed;
-        size_t count = 0;
-        do {
-            count = set_.take(first, last, std::span(removed).first(portion));
-            const std::vector<Mapping> expected = naive_.take(first, last, portion);
-            FUZZ_CHECK_EQ(count, expected.size());
-            for (size_t i = 0; i < count; i++) {
-                FUZZ_CHECK(same(removed[i], expected[i]));
-            }
-        } while (all && count == portion);
-    }
-
-    // In one stroke.
     void remove(uint64_t first, uint64_t last)
     {
         const bool splits = naive_.splits(first, last);
-        const std::optional<size_t> count = set_.remove(first, last);
-        FUZZ_CHECK_EQ(count.has_value(), !splits);
-        if (count) {
-            FUZZ_CHECK_EQ(*count, naive_.take(first, last, SIZE_MAX).size());
+        const std::optional<MappingSet::Removed> removed = set_.remove(first, last);
+        FUZZ_CHECK_EQ(removed.has_value(), !splits);
+        if (removed) {
+            const std::vector<Mapping> expected = naive_.take(first, last);
+            FUZZ_CHECK_EQ(removed->count, expected.size());
+            if (!expected.empty()) {
+                FUZZ_CHECK_EQ(removed->first, expected.front().iova);
+                FUZZ_CHECK_EQ(removed->last, expected.back().last);
+            }
         }
     }
 
@@ -300,9 +284,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             both.splits(first, last);
             break;
         }
-        case 9: {
+        case 9:
+        case 14: {
             const auto [first, last] = range(input);
-            both.take(first, last, 1 + step / 16 % 4, false);
+            both.remove(first, last);
             break;
         }
         case 10:
@@ -315,15 +300,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         case 13:
             insert_run(input, both);
             break;
-        case 14: {
-            const auto [first, last] = range(input);
-            if (step / 16 % 4 == 0) {
-                both.take(first, last, 64, true);
-            } else {
-                both.remove(first, last);
-            }
-            break;
-        }
         case 15:
             for (uint64_t at = address(input), end = at + 64; at != end; at++) {
                 both.look(at);

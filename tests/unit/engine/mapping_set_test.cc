@@ -80,6 +80,12 @@ void expect_equal(const MappingSet &set, const Model &model)
     ASSERT_FALSE(got.has_value());
 }
 
+size_t count_removed(MappingSet &set, uint64_t first, uint64_t last)
+{
+    const auto removed = set.remove(first, last);
+    return removed ? removed->count : SIZE_MAX;
+}
+
 // Inserts and removes at random, in an address space of `pages`.
 void random_rounds(uint32_t seed, uint64_t pages, int rounds, uint64_t longest,
                    uint64_t page_size = kPage)
@@ -111,27 +117,17 @@ void random_rounds(uint32_t seed, uint64_t pages, int rounds, uint64_t longest,
             const Mapping *const high = model.find(last);
             const bool splits = (low && low->iova < mapping.iova) || (high && high->last > last);
             ASSERT_EQ(set.splits(mapping.iova, last), splits);
-            if (splits || below(2) == 0) {
-                const std::optional<size_t> gone = set.remove(mapping.iova, last);
-                ASSERT_EQ(gone.has_value(), !splits) << std::hex << mapping.iova << ' ' << last;
-                if (gone) {
-                    const size_t before = model.entries.size();
-                    model.entries.erase(model.entries.lower_bound(mapping.iova),
-                                        model.entries.upper_bound(last));
-                    ASSERT_EQ(*gone, before - model.entries.size());
+            const std::optional<MappingSet::Removed> gone = set.remove(mapping.iova, last);
+            ASSERT_EQ(gone.has_value(), !splits) << std::hex << mapping.iova << ' ' << last;
+            if (gone) {
+                const auto from = model.entries.lower_bound(mapping.iova);
+                const auto to = model.entries.upper_bound(last);
+                ASSERT_EQ(gone->count, static_cast<size_t>(std::distance(from, to)));
+                if (gone->count > 0) {
+                    ASSERT_EQ(gone->first, from->first);
+                    ASSERT_EQ(gone->last, std::prev(to)->second.last);
                 }
-                continue;
-            }
-            std::vector<Mapping> removed(1 + below(70));
-            const size_t count = set.take(mapping.iova, last, removed);
-            auto entry = model.entries.lower_bound(mapping.iova);
-            for (size_t i = 0; i < count; i++) {
-                ASSERT_NE(entry, model.entries.end());
-                ASSERT_TRUE(same(removed[i], entry->second));
-                entry = model.entries.erase(entry);
-            }
-            if (count < removed.size()) {
-                ASSERT_TRUE(entry == model.entries.end() || entry->second.last > last);
+                model.entries.erase(from, to);
             }
         }
         const uint64_t probe = below(pages * page_size);
@@ -167,12 +163,11 @@ TEST(MappingSet, FillsInOrderAndAgainstItAndEmpties)
             model.entries.emplace(mapping.iova, mapping);
         }
         expect_equal(set, model);
-        std::vector<Mapping> removed(kCount + 1);
-        EXPECT_EQ(set.take(0, UINT64_MAX, removed), kCount);
+        EXPECT_EQ(count_removed(set, 0, UINT64_MAX), kCount);
         EXPECT_TRUE(set.empty());
         EXPECT_FALSE(set.find(0));
         EXPECT_FALSE(set.next(0));
-        EXPECT_EQ(set.take(0, UINT64_MAX, removed), 0u);
+        EXPECT_EQ(count_removed(set, 0, UINT64_MAX), 0u);
     }
 }
 
@@ -184,8 +179,7 @@ TEST(MappingSet, W7_LongMappingReachesOverThePlaceOfRemovedOnes)
     for (uint64_t i = 0; i < 2000; i++) {
         set.insert(mapping_at(10 * i, 1));
     }
-    std::vector<Mapping> removed(2000);
-    ASSERT_EQ(set.take(10 * kPage, kPage * 10 * 1999 - 1, removed), 1998u);
+    ASSERT_EQ(count_removed(set, 10 * kPage, kPage * 10 * 1999 - 1), 1998u);
     const Mapping bridge{5 * kPage, kPage * 10 * 1998 - 1, 0x1234000, 3};
     ASSERT_FALSE(set.overlaps(bridge.iova, bridge.last));
     set.insert(bridge);
@@ -206,8 +200,7 @@ TEST(MappingSet, TheLastAddress)
         ASSERT_TRUE(set.find(at));
     }
     EXPECT_FALSE(set.after(whole));
-    std::vector<Mapping> removed(1);
-    EXPECT_EQ(set.take(0, UINT64_MAX, removed), 1u);
+    EXPECT_EQ(count_removed(set, 0, UINT64_MAX), 1u);
     const Mapping top{UINT64_MAX - 0xfff, UINT64_MAX, 0x1000, 3};
     set.insert(top);
     EXPECT_TRUE(set.find(UINT64_MAX));
@@ -272,10 +265,9 @@ TEST(MappingSet, W11_ThinnedOutNodesMerge)
     MappingSet set;
     fill(set, kCount);
     EXPECT_GT(use().nodes - before, kCount / 50);
-    std::vector<Mapping> removed(64);
     for (uint64_t i = 0; i < kCount; i++) {
         if (i % 29 != 0) {
-            ASSERT_EQ(set.take(i * kPage, (i + 1) * kPage - 1, removed), 1u);
+            ASSERT_EQ(count_removed(set, i * kPage, (i + 1) * kPage - 1), 1u);
         }
     }
     // 3450 are left; with a quarter of its slots in use a leaf has 12.
@@ -294,7 +286,7 @@ TEST(MappingSet, W22_ManyMappingsGoInOneStrokeAndAreFreedInBoundedSteps)
     const size_t nodes = use().nodes - before.nodes;
     ASSERT_GT(nodes, 2 * NodePool::kStep);
 
-    EXPECT_EQ(set.remove(0, UINT64_MAX), kThreeSteps);
+    EXPECT_EQ(count_removed(set, 0, UINT64_MAX), kThreeSteps);
     EXPECT_TRUE(set.empty());
     EXPECT_FALSE(set.find(kPage));
     EXPECT_EQ(graveyard.buried, 1u);
@@ -319,7 +311,7 @@ TEST(MappingSet, W22_AllButTheEndsGoInOneStroke)
     MappingSet set(&graveyard);
     fill(set, kMany);
     const size_t nodes = use().nodes - before;
-    EXPECT_EQ(set.remove(kPage, (kMany - 1) * kPage - 1), kMany - 2);
+    EXPECT_EQ(count_removed(set, kPage, (kMany - 1) * kPage - 1), kMany - 2);
     EXPECT_EQ(graveyard.buried, 1u);
     EXPECT_EQ(use().nodes - before, nodes);
     EXPECT_EQ(set.size(), 2u);
@@ -341,7 +333,7 @@ TEST(MappingSet, W11_GarbageIsUsedBeforeMoreMemoryIs)
     for (int round = 0; round < 5; round++) {
         fill(set, kThreeSteps / 2);
         EXPECT_LE(use().chunks, chunks);
-        EXPECT_EQ(set.remove(0, UINT64_MAX), kThreeSteps / 2);
+        EXPECT_EQ(count_removed(set, 0, UINT64_MAX), kThreeSteps / 2);
         graveyard.step();
     }
     expect_equal(set, Model());
@@ -467,7 +459,6 @@ TEST(MappingSet, ReadersAlwaysSeeWhatStaysAndNeverWhatIsNot)
     std::thread first(reader, 1), second(reader, 2);
 
     std::mt19937 random(3);
-    std::vector<Mapping> removed(64);
     const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(1200);
     while (std::chrono::steady_clock::now() < until) {
         // Fill some gaps, then empty them again: leaves split, merge and go.
@@ -481,16 +472,18 @@ TEST(MappingSet, ReadersAlwaysSeeWhatStaysAndNeverWhatIsNot)
         for (uint64_t gap = base; gap < base + 40; gap++) {
             const uint64_t from = (64 * gap + 1) * kPage, last = (64 * gap + 63) * kPage - 1;
             if (gap % 2 == 0) {
-                ASSERT_EQ(set.take(from, last, removed), 62u);
+                for (uint64_t at = from; at < last; at += kPage) {
+                    ASSERT_EQ(count_removed(set, at, at + kPage - 1), 1u);
+                }
             } else {
-                ASSERT_EQ(set.remove(from, last), 62u);
+                ASSERT_EQ(count_removed(set, from, last), 62u);
             }
         }
         const uint64_t gap = random() % kStable;
         for (uint64_t page = 1; page < 63; page++) {
             set.insert(mapping_at(64 * gap + page, 1));
         }
-        ASSERT_EQ(set.remove((64 * gap + 1) * kPage, (64 * gap + 63) * kPage - 1), 62u);
+        ASSERT_EQ(count_removed(set, (64 * gap + 1) * kPage, (64 * gap + 63) * kPage - 1), 62u);
         graveyard.reclaim();
     }
     stop = true;

@@ -46,6 +46,14 @@ void *operator new(size_t size, std::align_val_t alignment)
 {
     return allocate(size, static_cast<size_t>(alignment));
 }
+void *operator new(size_t size, std::align_val_t alignment, const std::nothrow_t &) noexcept
+{
+    try {
+        return allocate(size, static_cast<size_t>(alignment));
+    } catch (const std::bad_alloc &) {
+        return nullptr;
+    }
+}
 void operator delete(void *memory, std::align_val_t) noexcept
 {
     std::free(memory);

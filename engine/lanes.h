@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What translate() writes: a lane for each thread and endpoint, so that threads
+// share no cache line that any of them writes.
+#pragma once
+
+#include "mapping_set.h"
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace viommu
+{
+
+// An answer that a mapping gave, and what it rests on: while the routes have that
+// version and the domain's set holds the sighting, it is right for the whole block.
+struct Hit {
+    uint64_t route = UINT64_MAX; // none
+    uint64_t base = 0;
+    uint64_t mask = 0;
+    uint64_t phys = 0; // of `base`
+    MappingSet::Sighting sighting;
+    uint32_t rights = 0;
+};
+
+struct Counts {
+    uint64_t translations = 0;
+    uint64_t faults = 0;
+
+    Counts &operator+=(const Counts &other)
+    {
+        translations += other.translations;
+        faults += other.faults;
+        return *this;
+    }
+};
+
+class alignas(64) Lane
+{
+public:
+    // For the thread whose lane it is.
+
+    void count_translation() { add_one(translations_); }
+    void count_fault() { add_one(faults_); }
+
+    // Where an answer for `iova` is, or belongs.
+    Hit &hit(uint64_t iova) { return hits_[iova / kPage % kHits]; }
+
+    // Any thread.
+    Counts counts() const
+    {
+        return {translations_.load(std::memory_order_relaxed),
+                faults_.load(std::memory_order_relaxed)};
+    }
+
+private:
+    // Rings and a few buffers.
+    static constexpr size_t kHits = 8;
+    static constexpr uint64_t kPage = 4096;
+
+    static void add_one(std::atomic<uint64_t> &count)
+    {
+        count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    }
+
+    std::atomic<uint64_t> translations_{0};
+    std::atomic<uint64_t> faults_{0};
+    std::array<Hit, kHits> hits_;
+};
+
+// The lanes of one endpoint.
+class Lanes
+{
+public:
+    Lanes() = default;
+    Lanes(const Lanes &) = delete;
+    Lanes &operator=(const Lanes &) = delete;
+    ~Lanes(); // no thread has a lane in hand
+
+    // Any thread: its own lane; nullptr if there are too many threads, or no
+    // memory for one.
+    Lane *mine();
+
+    // For threads without one.
+    void count_translation() { translations_.fetch_add(1, std::memory_order_relaxed); }
+    void count_fault() { faults_.fetch_add(1, std::memory_order_relaxed); }
+
+    // Of all threads, those that have ended included.
+    Counts counts() const;
+
+    static constexpr size_t kThreads = 64;
+
+private:
+    Lane *make(size_t thread);
+
+    std::array<std::atomic<Lane *>, kThreads> lanes_{};
+    alignas(64) std::atomic<uint64_t> translations_{0};
+    std::atomic<uint64_t> faults_{0};
+};
+
+} // namespace viommu
