@@ -61,7 +61,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(Bench, BENCH)
 #define CLEAN_ENOUGH 0.5
 #define VERIFY_PAGES 1000
 #define SAMPLE_ACCESSES 256
-#define SETTLE_ROUNDS 250
+#define SETTLE_ROUNDS 1000
 
 struct Bench {
     DeviceState parent_obj;
@@ -148,13 +148,16 @@ static uint64_t resident_bytes(void)
     return (uint64_t)resident * qemu_real_host_page_size();
 }
 
-/* Lets the device do what it puts off until the big lock is free. */
+/*
+ * Lets the device do what it puts off until the big lock is free: QEMU's RCU
+ * thread may take a tenth of a second from one round to the next.
+ */
 static void settle(void)
 {
     uint64_t was = 0;
     int same = 0;
 
-    for (int i = 0; i < SETTLE_ROUNDS && same < 3; i++) {
+    for (int i = 0; i < SETTLE_ROUNDS && same < 50; i++) {
         uint64_t now;
 
         bql_unlock();
