@@ -422,8 +422,9 @@ static int open_disk(const char *name, uint64_t *size)
     class_entry(entry, sizeof entry, "block", name);
     snprintf(path, sizeof path, "/dev/%s", entry);
     int fd = open(path, O_RDWR | O_DIRECT);
-    /* The node in /dev appears after the one in /sys, which a plugged disk may show. */
-    for (uint64_t start = now_ms(); fd < 0 && errno == ENOENT && now_ms() - start < 10000;) {
+    /* A plugged disk shows in /sys first, then has a node in /dev, then can be opened. */
+    for (uint64_t start = now_ms();
+         fd < 0 && (errno == ENOENT || errno == ENXIO) && now_ms() - start < 10000;) {
         usleep(20000);
         fd = open(path, O_RDWR | O_DIRECT);
     }
