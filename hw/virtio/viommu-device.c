@@ -605,6 +605,20 @@ static const Property viommu_properties[] = {
     DEFINE_PROP_UINT32("max-domains", VirtIOIOMMU, max_domains, 65536),
 };
 
+/*
+ * Drivers wait for each answer, Linux with interrupts off: the thread that
+ * kicks serves the queue, or they would wait for the main loop to be scheduled,
+ * too.  virtio-pci does that on its own, virtio-mmio has event notifiers.
+ */
+static int viommu_start_ioeventfd(VirtIODevice *vdev)
+{
+    return 0;
+}
+
+static void viommu_stop_ioeventfd(VirtIODevice *vdev)
+{
+}
+
 static void viommu_class_init(ObjectClass *klass, void *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
@@ -629,6 +643,8 @@ static void viommu_class_init(ObjectClass *klass, void *data)
     vdc->set_features = viommu_set_features;
     vdc->set_status = viommu_set_status;
     vdc->reset = viommu_device_reset;
+    vdc->start_ioeventfd = viommu_start_ioeventfd;
+    vdc->stop_ioeventfd = viommu_stop_ioeventfd;
     vdc->vmsd = &vmstate_viommu_device;
 
     object_class_property_add(klass, "endpoints", "list", viommu_get_endpoints,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The request and the event queue: bytes between guest memory and the engine.
- * Both are served in the main loop only (W21).
+ * Both are served under the big lock, by the thread that kicks or by the main
+ * loop; threads that do DMA leave fault records to the latter (W21).
  */
 #include "qemu/osdep.h"
 #include "qemu/iov.h"
