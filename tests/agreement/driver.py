@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A virtio-iommu as its guest sees it: config space and batches of requests."""
 import struct
-import time
 
 from qtest import QemuError
 
@@ -21,11 +20,46 @@ REQUESTS, TAILS, ZEROS, PROPERTIES = 0x30000, 0x32000, 0x33000, 0x34000
 ROOM = 0x40000
 
 
-class PciTransport:
+class Transport:
+    """Registers of a virtio device, from `common` on; its config space is at `device`."""
+
+    # Offsets: STATUS with its width, those of queues in registers of WIDTH bytes.
+    WIDTH = STATUS = None
+    QUEUE_SELECT = QUEUE_MAX = QUEUE_SIZE = QUEUE_RINGS = QUEUE_READY = None
+    qemu = common = None
+
+    def set_status(self, status):
+        self.qemu.write(self.STATUS[0], self.common + self.STATUS[1], status)
+
+    def status(self):
+        return self.qemu.read(self.STATUS[0], self.common + self.STATUS[1])
+
+    def set_up_queue(self, depth, *rings):
+        """Starts queue 0; returns the address that notifies it."""
+        q, common, width = self.qemu, self.common, self.WIDTH
+        q.write(width, common + self.QUEUE_SELECT, 0)
+        if q.read(width, common + self.QUEUE_MAX) < depth:
+            raise QemuError("the request queue is too short for the test")
+        q.write(width, common + self.QUEUE_SIZE, depth)
+        for register, address in zip(self.QUEUE_RINGS, rings):
+            q.write(4, common + register, address)
+            q.write(4, common + register + 4, 0)
+        q.write(width, common + self.QUEUE_READY, 1)
+        return self.doorbell()
+
+    def doorbell(self):
+        """The address that notifies the queue that is selected."""
+        raise NotImplementedError
+
+
+class PciTransport(Transport):
     """A virtio device at a requester ID of the first root bus."""
 
     # Offsets in the common structure.
     FEATURES_SELECT, FEATURES, DRIVER_SELECT, DRIVER_FEATURES = 0, 4, 8, 12
+    STATUS = 1, 20
+    WIDTH, QUEUE_SELECT, QUEUE_MAX, QUEUE_SIZE, QUEUE_READY = 2, 22, 24, 24, 28
+    QUEUE_RINGS = 32, 40, 48
     NOTIFY = "writew"
 
     def __init__(self, qemu, rid):
@@ -47,30 +81,17 @@ class PciTransport:
         self.common = self.regions[1][0]
         self.device, self.device_size = self.regions[4]
 
-    def set_status(self, status):
-        self.qemu.write(1, self.common + 20, status)
-
-    def status(self):
-        return self.qemu.read(1, self.common + 20)
-
-    def set_up_queue(self, depth, *rings):
-        """Starts queue 0; returns the address that notifies it."""
-        q, common = self.qemu, self.common
-        q.write(2, common + 22, 0)
-        if q.read(2, common + 24) < depth:
-            raise QemuError("the request queue is too short for the test")
-        q.write(2, common + 24, depth)
-        for register, address in zip((32, 40, 48), rings):
-            q.write(4, common + register, address)
-            q.write(4, common + register + 4, 0)
-        q.write(2, common + 28, 1)
-        return self.regions[2][0] + q.read(2, common + 30) * self.multiplier
+    def doorbell(self):
+        return self.regions[2][0] + self.qemu.read(2, self.common + 30) * self.multiplier
 
 
-class MmioTransport:
+class MmioTransport(Transport):
     """A virtio device on the virtio-mmio transport at `base`."""
 
     FEATURES_SELECT, FEATURES, DRIVER_SELECT, DRIVER_FEATURES = 0x14, 0x10, 0x24, 0x20
+    STATUS = 4, 0x70
+    WIDTH, QUEUE_SELECT, QUEUE_MAX, QUEUE_SIZE, QUEUE_READY = 4, 0x30, 0x34, 0x38, 0x44
+    QUEUE_RINGS = 0x80, 0x90, 0xa0
     NOTIFY = "writel"
     MAGIC, MODERN, IOMMU = 0x74726976, 2, 23
 
@@ -81,24 +102,8 @@ class MmioTransport:
         if head != [self.MAGIC, self.MODERN, self.IOMMU]:
             raise QemuError(f"at {base:#x} there is no virtio-iommu: {head}")
 
-    def set_status(self, status):
-        self.qemu.write(4, self.common + 0x70, status)
-
-    def status(self):
-        return self.qemu.read(4, self.common + 0x70)
-
-    def set_up_queue(self, depth, *rings):
-        """Starts queue 0; returns the address that notifies it."""
-        q, common = self.qemu, self.common
-        q.write(4, common + 0x30, 0)
-        if q.read(4, common + 0x34) < depth:
-            raise QemuError("the request queue is too short for the test")
-        q.write(4, common + 0x38, depth)
-        for register, address in zip((0x80, 0x90, 0xa0), rings):
-            q.write(4, common + register, address)
-            q.write(4, common + register + 4, 0)
-        q.write(4, common + 0x44, 1)
-        return common + 0x50
+    def doorbell(self):
+        return self.common + 0x50
 
 
 class Viommu:
@@ -186,13 +191,13 @@ class Viommu:
         q, base = self.qemu, self.base
         q.store(base + REQUESTS, b"".join(requests))
         self.done = self.done + DEPTH & 0xffff
-        q.many([f"memset {base + TAILS:#x} {4 * DEPTH:#x} {UNWRITTEN:#x}",
-                f"writew {base + AVAIL + 2:#x} {self.done:#x}",
-                f"{self.transport.NOTIFY} {self.doorbell:#x} 0"])
-        until = time.monotonic() + 20
-        while q.read(2, base + USED + 2) != self.done:
-            if time.monotonic() > until:
-                raise QemuError("the device does not answer requests")
+        *_, used = q.many([f"memset {base + TAILS:#x} {4 * DEPTH:#x} {UNWRITTEN:#x}",
+                           f"writew {base + AVAIL + 2:#x} {self.done:#x}",
+                           f"{self.transport.NOTIFY} {self.doorbell:#x} 0",
+                           f"readw {base + USED + 2:#x}"])
+        # Drivers spin until the answer is there, so it is there when the kick returns.
+        if int(used, 16) != self.done:
+            raise QemuError("the device does not answer requests before the kick returns")
         tails = q.load(base + TAILS, 4 * DEPTH)
         if any(tails[i::4].strip(b"\0") for i in (1, 2, 3)):
             raise QemuError("reserved bytes of an answer are not 0")
