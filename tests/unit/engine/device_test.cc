@@ -12,19 +12,6 @@ namespace viommu::test
 namespace
 {
 
-ViommuCallbacks some_callbacks()
-{
-    return {VIOMMU_ABI_VERSION,
-            reclaim_now,
-            [](void *, uint32_t, ViommuIdentity *) { return false; },
-            [](void *, void *, uint32_t *) { return false; },
-            [](void *) {},
-            [](void *) {},
-            [](void *, void *, bool) {},
-            [](void *, void *, uint64_t, uint64_t, uint64_t, uint32_t) {},
-            [](void *, void *, uint64_t, uint64_t) {}};
-}
-
 // Whether an engine comes of it; a refusal must say why.
 bool accepted(const Config &config, const ViommuCallbacks &callbacks = some_callbacks())
 {

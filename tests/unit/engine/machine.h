@@ -111,6 +111,20 @@ inline void reclaim_now(void *, ViommuDeferred *deferred)
     }
 }
 
+// All of them, for an engine that nobody drives.
+inline ViommuCallbacks some_callbacks()
+{
+    return {VIOMMU_ABI_VERSION,
+            reclaim_now,
+            [](void *, uint32_t, ViommuIdentity *) { return false; },
+            [](void *, void *, uint32_t *) { return false; },
+            [](void *) {},
+            [](void *) {},
+            [](void *, void *, bool) {},
+            [](void *, void *, uint64_t, uint64_t, uint64_t, uint32_t) {},
+            [](void *, void *, uint64_t, uint64_t) {}};
+}
+
 class Machine;
 
 // A requester ID as QEMU's side knows it.

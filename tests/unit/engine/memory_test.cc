@@ -282,15 +282,7 @@ TEST(Memory, W11_EndpointAndEngineAreNull)
     Config config;
     config.regions = &region;
     config.region_count = 1;
-    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION,
-                                    reclaim_now,
-                                    [](void *, uint32_t, ViommuIdentity *) { return false; },
-                                    [](void *, void *, uint32_t *) { return false; },
-                                    [](void *) {},
-                                    [](void *) {},
-                                    [](void *, void *, bool) {},
-                                    [](void *, void *, uint64_t, uint64_t, uint64_t, uint32_t) {},
-                                    [](void *, void *, uint64_t, uint64_t) {}};
+    const ViommuCallbacks callbacks = some_callbacks();
     ViommuEngine *engine = nullptr;
     char error[64] = "";
     EXPECT_GT(starve(
