@@ -236,13 +236,10 @@ void viommu_platform_for_each_space(VirtIOIOMMU *s,
     list = g_list_sort(list, space_cmp);
     for (GList *l = list; l; l = l->next) {
         ViommuSpace *space = l->data;
-        ViommuIdentity who;
+        uint32_t id;
 
         /* A device that failed to be realized leaves a space without anyone. */
-        if (space->s == s &&
-            viommu_platform_resolve(s, viommu_platform_endpoint_id(space),
-                                    &who) &&
-            who.endpoint == space->endpoint) {
+        if (space->s == s && viommu_platform_own_id(space, &id)) {
             visit(space, opaque);
         }
     }
@@ -276,6 +273,15 @@ bool viommu_platform_resolve(VirtIOIOMMU *s, uint32_t id, ViommuIdentity *out)
         .member = dev ? (uintptr_t)dev : (uintptr_t)space,
     };
     return true;
+}
+
+bool viommu_platform_own_id(const ViommuSpace *space, uint32_t *id)
+{
+    ViommuIdentity who;
+
+    *id = viommu_platform_endpoint_id(space);
+    return viommu_platform_resolve(space->s, *id, &who) &&
+           who.endpoint == space->endpoint;
 }
 
 /* -- functions that go -- */

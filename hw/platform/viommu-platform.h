@@ -49,6 +49,12 @@ bool viommu_platform_managed(ViommuPlace place);
 uint32_t viommu_platform_endpoint_id(const ViommuSpace *space);
 
 /*
+ * That ID, and true if it stands for @space: while buses have no numbers, or
+ * share one, it may stand for another or for none.  An IOMMU manages @space.
+ */
+bool viommu_platform_own_id(const ViommuSpace *space, uint32_t *id);
+
+/*
  * Visits the spaces that @s manages and that have an ID of their own now, in
  * the order of the IDs.
  */

@@ -180,14 +180,7 @@ static bool callback_resolve(void *opaque, uint32_t id, ViommuIdentity *out)
 
 static bool callback_endpoint_id(void *opaque, void *endpoint, uint32_t *id)
 {
-    ViommuSpace *space = endpoint;
-
-    ViommuIdentity who;
-
-    /* While buses have no numbers, or share one, it may stand for another. */
-    *id = viommu_platform_endpoint_id(space);
-    return viommu_platform_resolve(space->s, *id, &who) &&
-           who.endpoint == space->endpoint;
+    return viommu_platform_own_id(endpoint, id);
 }
 
 static void callback_begin_switch(void *opaque)
