@@ -462,16 +462,23 @@ static uint64_t microseconds(uint64_t n)
     return n * 1000 * (slowdown ? g_ascii_strtoull(slowdown, NULL, 10) : 1);
 }
 
-/* Of a domain with many mappings. */
+/* Of a domain with many mappings.  Once in a while the machine itself is what takes long. */
 static Vt *serve_in_short_turns(const Request *req, uint64_t limit)
 {
-    Vt *vt = vt_new();
+    for (int tries = 3;; tries--) {
+        Vt *vt = vt_new();
+        uint64_t longest;
 
-    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
-    map_many(vt, 1, IOVA, MANY);
-    g_assert_cmpuint(longest_turn(vt, req), <, limit);
-    vt_assert_alive(vt);
-    return vt;
+        assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+        map_many(vt, 1, IOVA, MANY);
+        longest = longest_turn(vt, req);
+        vt_assert_alive(vt);
+        if (longest < limit) {
+            return vt;
+        }
+        vt_free(vt);
+        g_assert_cmpint(tries, >, 1);
+    }
 }
 
 /* One by one it would be 1.5 to 2.5 milliseconds. */
