@@ -20,7 +20,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 MAX_LEN = {"mapping-set": 512, "migration": 1024, "request": 1024, "session": 1024,
            "topology": 256}
-TARGETS = ("session", "migration", "request", "mapping-set", "topology")  # the longest first
+TARGETS = ("mapping-set", "session", "request", "topology", "migration")  # the longest first
 
 
 def duration(seconds):
@@ -43,7 +43,8 @@ def fuzz(build, target, runs, found):
         with open(log, "w", encoding="utf-8") as out:
             status = subprocess.run(
                 [build / "tests/fuzz" / f"fuzz-{target}", f"-runs={runs}",
-                 f"-max_len={MAX_LEN[target]}", "-len_control=0", "-timeout=60", "-reload=0",
+                 f"-max_len={MAX_LEN[target]}", "-len_control=0", "-timeout=60",
+                 "-use_counters=0", "-reload=0",
                  "-print_final_stats=1", f"-artifact_prefix={found}/{target}-",
                  work, seeds, HERE / "corpus" / target],
                 stdout=out, stderr=subprocess.STDOUT, check=False).returncode
@@ -76,6 +77,8 @@ def fuzz_device(build, qemu, seconds, seed, found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=pathlib.Path, help="folder of the build")
+    parser.add_argument("--target", choices=TARGETS, action="append",
+                        help="only this engine fuzzer; may be repeated")
     parser.add_argument("--runs", type=int, default=10_000_000,
                         help="executions of each engine fuzzer (default: 10 million)")
     parser.add_argument("--device-seconds", type=int, default=3600,
@@ -94,7 +97,8 @@ def main():
     args.found.mkdir(parents=True, exist_ok=True)
     found = args.found.resolve()
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        rows = list(pool.map(lambda target: fuzz(build, target, args.runs, found), TARGETS))
+        rows = list(pool.map(lambda target: fuzz(build, target, args.runs, found),
+                             args.target or TARGETS))
     if args.device_seconds:
         rows.append(fuzz_device(build, qemu, args.device_seconds, args.seed, found))
 

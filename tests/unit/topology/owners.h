@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "viommu/viommu.h"
@@ -27,11 +28,40 @@ struct Owners {
     std::map<std::uint64_t, Owner> mmio;                  // by MMIO base
     std::vector<std::string> complaints;                  // what a guest would reject or misread
 
+    Owners() = default;
+    Owners(const Owners &) = default;
+    Owners &operator=(const Owners &) = default;
+    ~Owners()
+    {
+        for (auto &[number, owners] : segments) {
+            if (spare().size() < kSpare) {
+                spare().push_back(std::move(owners));
+            }
+        }
+    }
+
     std::vector<Owner> &segment(std::uint16_t number)
     {
         std::vector<Owner> &owners = segments[number];
-        owners.resize(0x10000);
+        if (owners.empty()) {
+            if (!spare().empty()) {
+                owners = std::move(spare().back());
+                spare().pop_back();
+            }
+            owners.assign(0x10000, {});
+        }
         return owners;
+    }
+
+private:
+    // Fuzzers decode thousands of descriptions a second; fresh pages for each of
+    // these tables would take most of their time.  All are there from the start, or
+    // what an input leaves here would look like a leak.
+    static constexpr std::size_t kSpare = 16;
+    static std::vector<std::vector<Owner>> &spare()
+    {
+        static std::vector<std::vector<Owner>> tables(kSpare, std::vector<Owner>(0x10000));
+        return tables;
     }
 };
 
