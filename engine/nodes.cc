@@ -65,9 +65,11 @@ void MappingSet::Leaf::erase(size_t from, size_t to)
     const size_t before = from - begin(), behind = end() - to;
     if (before < behind) {
         copy_slots(begin(), before, *this, begin() + gone);
+        fill(start, begin(), begin() + gone, kUnusedBefore);
         poke(head, static_cast<uint16_t>(begin() + gone));
     } else {
         copy_slots(to, behind, *this, from);
+        fill(start, end() - gone, end(), kUnusedBehind);
     }
     poke(count, static_cast<uint16_t>(n - gone));
 }
@@ -79,7 +81,8 @@ void MappingSet::Leaf::move_tail(size_t from, Leaf &target)
         target.start_at((kSlots - n) / 2);
     } else if (target.end() + n > kSlots) {
         target.copy_slots(target.begin(), had, target, 0);
-        target.start_at(0);
+        fill(target.start, had, kSlots, kUnusedBehind);
+        poke(target.head, uint16_t{0});
     }
     copy_slots(from, n, target, target.end());
     for (size_t i = from; i < end(); i++) {
@@ -112,6 +115,7 @@ void MappingSet::Inner::erase(size_t begin, size_t end)
     for (size_t i = begin == 0 ? end : end - 1; i + 1 < n; i++) {
         poke(keys[i - gone], own(keys[i]));
     }
+    fill(keys, std::max(n - gone, size_t{1}) - 1, n - 1, kUnusedBehind);
     poke(count, static_cast<uint16_t>(n - gone));
 }
 
@@ -124,9 +128,11 @@ uint64_t MappingSet::Inner::move_tail(size_t from, Inner &target)
             poke(target.keys[i - from - 1], own(keys[i - 1]));
         }
     }
+    const uint64_t before = own(keys[from - 1]);
+    fill(keys, from - 1, n - 1, kUnusedBehind);
     poke(target.count, static_cast<uint16_t>(n - from));
     poke(count, static_cast<uint16_t>(from));
-    return own(keys[from - 1]);
+    return before;
 }
 
 void MappingSet::Inner::append(Inner &other, uint64_t before)

@@ -54,29 +54,37 @@ inline void relax()
 #endif
 }
 
-// Of the ascending keys [from, to): the index behind those that are at most `key`.
-// First the last key of every cache line, then one line; all comparisons of a pass
-// at once, and no branch that would be guessed wrong every other time.
+// Of ascending keys: the index behind those that are at most `key`, but no more than
+// `most`.  First the last key of every cache line, then one line; all comparisons of
+// a pass at once, and no branch that would be guessed wrong every other time.
 template <size_t N>
-size_t search(const std::array<std::atomic<uint64_t>, N> &keys, size_t from, size_t to,
-              uint64_t key)
+size_t search(const std::array<std::atomic<uint64_t>, N> &keys, size_t most, uint64_t key)
 {
     constexpr size_t kLine = 8;
     static_assert(N % kLine == 0);
-    const auto below = [&](size_t i) {
-        return size_t{i < from} | (size_t{i < to} & size_t{peek(keys[i]) <= key});
-    };
     size_t line = 0;
 #pragma GCC unroll 8
     for (size_t i = kLine - 1; i < N - kLine; i += kLine) {
-        line += below(i);
+        line += size_t{peek(keys[i]) <= key};
     }
     size_t index = line * kLine;
 #pragma GCC unroll 8
     for (size_t i = 0; i < kLine; i++) {
-        index += below(line * kLine + i);
+        index += size_t{peek(keys[line * kLine + i]) <= key};
     }
-    return index;
+    return std::min(index, most);
+}
+
+// What search() takes unused keys for: those before the ones in use, and those behind.
+inline constexpr uint64_t kUnusedBefore = 0;
+inline constexpr uint64_t kUnusedBehind = UINT64_MAX;
+
+template <size_t N>
+void fill(std::array<std::atomic<uint64_t>, N> &keys, size_t from, size_t to, uint64_t key)
+{
+    for (size_t i = from; i < to; i++) {
+        poke(keys[i], key);
+    }
 }
 
 struct MappingSet::Node : ViommuDeferred {
@@ -111,7 +119,7 @@ struct MappingSet::Node : ViommuDeferred {
 struct alignas(64) MappingSet::Leaf final : Node {
     static constexpr size_t kSlots = 48;
 
-    Leaf() : Node(0) {}
+    Leaf() : Node(0) { start_at(0); }
 
     static size_t width(const Mapping &mapping)
     {
@@ -150,7 +158,7 @@ struct alignas(64) MappingSet::Leaf final : Node {
         // A reader may see any numbers.
         const size_t from = std::min<size_t>(peek(head), kSlots);
         const size_t to = std::min<size_t>(from + peek(count), kSlots);
-        const size_t end = viommu::search(start, from, to, iova);
+        const size_t end = viommu::search(start, to, iova);
         return {end, end > from};
     }
     // The first slot that starts at or above `iova`, or above.
@@ -165,9 +173,14 @@ struct alignas(64) MappingSet::Leaf final : Node {
     // Slots from `from` on go to the end of `target`.
     void move_tail(size_t from, Leaf &target);
     // Where the next insertion is to find room, while the leaf is empty.
-    void start_at(size_t slot) { poke(head, static_cast<uint16_t>(slot)); }
+    void start_at(size_t slot)
+    {
+        fill(start, 0, slot, kUnusedBefore);
+        fill(start, slot, kSlots, kUnusedBehind);
+        poke(head, static_cast<uint16_t>(slot));
+    }
 
-    alignas(64) std::array<std::atomic<uint64_t>, kSlots> start{};
+    alignas(64) std::array<std::atomic<uint64_t>, kSlots> start;
     std::array<std::atomic<uint64_t>, kSlots> phys{};
     std::array<std::atomic<uint32_t>, kSlots> extent{}; // last - start and MAP flags
 
@@ -183,12 +196,12 @@ private:
 struct alignas(64) MappingSet::Inner final : Node {
     static constexpr size_t kChildren = 57;
 
-    explicit Inner(uint8_t height) : Node(height) {}
+    explicit Inner(uint8_t height) : Node(height) { fill(keys, 0, keys.size(), kUnusedBehind); }
 
     size_t child_for(uint64_t iova) const
     {
         // A reader may see any count.
-        return search(keys, 0, std::clamp<size_t>(peek(count), 1, kChildren) - 1, iova);
+        return search(keys, std::clamp<size_t>(peek(count), 1, kChildren) - 1, iova);
     }
 
     // The rest changes the node.
@@ -204,7 +217,7 @@ struct alignas(64) MappingSet::Inner final : Node {
     // All of `other`, and the key between the two.
     void append(Inner &other, uint64_t before);
 
-    alignas(64) std::array<std::atomic<uint64_t>, kChildren - 1> keys{};
+    alignas(64) std::array<std::atomic<uint64_t>, kChildren - 1> keys;
     std::array<std::atomic<Node *>, kChildren> children{};
 };
 

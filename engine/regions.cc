@@ -110,12 +110,13 @@ const char *regions_unfit(std::span<const ViommuRegion> merged, uint32_t probe_s
 
 const ViommuRegion *find_region(const Regions &regions, uint64_t address)
 {
+    // DMA is seldom near them.
+    if (regions.empty() || address < regions.front().start || address > regions.back().last) {
+        return nullptr;
+    }
     const auto after = std::upper_bound(
         regions.begin(), regions.end(), address,
         [](uint64_t value, const ViommuRegion &region) { return value < region.start; });
-    if (after == regions.begin()) {
-        return nullptr;
-    }
     const ViommuRegion &candidate = *std::prev(after);
     return address <= candidate.last ? &candidate : nullptr;
 }
