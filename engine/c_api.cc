@@ -215,7 +215,7 @@ void viommu_endpoint_set_listeners(ViommuEndpoint *endpoint, bool map, bool unma
 void viommu_endpoint_translate(ViommuEndpoint *endpoint, uint64_t iova, uint32_t access,
                                ViommuTranslation *out) noexcept
 {
-    *out = endpoint->translate(iova, access);
+    endpoint->translate(iova, access, *out);
 }
 
 void viommu_endpoint_for_each_mapping(ViommuEndpoint *endpoint, ViommuMappingVisitor visit,

@@ -26,62 +26,77 @@ Endpoint::Endpoint(Engine &owner, void *endpoint_opaque, Regions merged, bool ha
 }
 
 // W20: every decision about one access is made here.
-Endpoint::Answer Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting) const
+wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
+                               ViommuTranslation &out) const
 {
-    const Answer identity{iova, UINT64_MAX, kAllRights, wire::Reason::Unknown};
-    const Answer no_domain{0, 0, 0, wire::Reason::Domain};
-    const Answer no_mapping{0, 0, 0, wire::Reason::Mapping};
+    const auto answer = [&out](uint64_t phys, uint64_t mask, uint32_t rights, wire::Reason reason)
+    {
+        out.phys = phys;
+        out.mask = mask;
+        out.rights = rights;
+        return reason;
+    };
+    const auto identity = [&](uint64_t mask)
+    { return answer(iova, mask, kAllRights, wire::Reason::Unknown); };
+    const auto nothing = [&](wire::Reason reason) { return answer(0, 0, 0, reason); };
 
     if (retired.load(std::memory_order_acquire)) {
-        return no_domain; // W18
+        return nothing(wire::Reason::Domain); // W18
     }
     const Domain *const here = domain.load(std::memory_order_acquire);
     if (!here) {
-        return engine.bypass_for_lookup() ? identity : no_domain; // BYP-1, OPS-5
+        return engine.bypass_for_lookup() ? identity(UINT64_MAX)
+                                          : nothing(wire::Reason::Domain); // BYP-1, OPS-5
     }
     if (here->bypass) {
-        return identity; // BYP-2
+        return identity(UINT64_MAX); // BYP-2
     }
     if (const ViommuRegion *region = find_region(regions, iova)) {
-        if (region->subtype != VIOMMU_RESV_MSI) {
-            return no_mapping; // RSV-5
-        }
-        return Answer{iova, block_mask(iova, region->start, region->last, 0), kAllRights,
-                      wire::Reason::Unknown};
+        return region->subtype == VIOMMU_RESV_MSI
+                   ? identity(block_mask(iova, region->start, region->last, 0))
+                   : nothing(wire::Reason::Mapping); // RSV-5
     }
     const std::optional<Mapping> mapping = here->mappings.find(iova, sighting);
     if (!mapping) {
-        return no_mapping;
+        return nothing(wire::Reason::Mapping);
     }
-    return Answer{mapping->phys + (iova - mapping->iova),
+    return answer(mapping->phys + (iova - mapping->iova),
                   block_mask(iova, mapping->iova, mapping->last, mapping->iova - mapping->phys),
-                  mapping->rights(), wire::Reason::Mapping};
+                  mapping->rights(), wire::Reason::Mapping);
 }
 
-Endpoint::Answer Endpoint::look_up(uint64_t iova, Lane *lane) const
+wire::Reason Endpoint::look_up(uint64_t iova, Lane *lane, ViommuTranslation &out) const
 {
+    MappingSet::Sighting nowhere;
+    Hit *const hit = lane ? &lane->hit(iova) : nullptr;
+    MappingSet::Sighting &sighting = hit ? hit->sighting : nowhere;
+    if (hit) {
+        hit->route = Hit::kNoRoute;
+    }
+
     // Without the version an answer could mix the attachment of one moment with
     // the bypass bit or the mappings of another.
     const RouteVersion &version = engine.route_version();
-    MappingSet::Sighting sighting;
-    Answer answer;
+    wire::Reason reason;
     uint64_t noted;
     do {
         noted = version.note();
         sighting.leaf = nullptr;
-        answer = look_up(iova, sighting);
+        reason = look_up(iova, sighting, out);
     } while (!version.unchanged(noted));
 
-    if (lane && sighting.leaf) {
-        const uint64_t base = iova & ~answer.mask;
-        lane->hit(iova) =
-            Hit{noted, base, answer.mask, answer.phys & ~answer.mask, sighting, answer.rights};
+    if (hit && sighting.leaf) {
+        hit->base = iova & ~out.mask;
+        hit->mask = out.mask;
+        hit->phys = out.phys & ~out.mask;
+        hit->rights = out.rights;
+        hit->route = noted;
     }
-    return answer;
+    return reason;
 }
 
 // Whether the lane knows the answer, and it holds still.
-bool Endpoint::recall(Lane &lane, uint64_t iova, Answer &answer) const
+bool Endpoint::recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) const
 {
     const Hit &hit = lane.hit(iova);
     if ((iova & ~hit.mask) != hit.base) {
@@ -94,29 +109,35 @@ bool Endpoint::recall(Lane &lane, uint64_t iova, Answer &answer) const
     if (engine.route_version().peek() != hit.route || !here->mappings.holds(hit.sighting)) {
         return false;
     }
-    answer = Answer{hit.phys + (iova & hit.mask), hit.mask, hit.rights, wire::Reason::Mapping};
+    out.phys = hit.phys + (iova & hit.mask);
+    out.mask = hit.mask;
+    out.rights = hit.rights;
     return true;
 }
 
-ViommuTranslation Endpoint::translate(uint64_t iova, uint32_t access)
+// Every value is written once, where it stays: to copy what was just written in
+// parts makes the processor wait, longer than the rest of a hit takes.
+void Endpoint::translate(uint64_t iova, uint32_t access, ViommuTranslation &out)
 {
     Lane *const lane = lanes_.mine();
-    Answer answer;
-    if (!lane || !recall(*lane, iova, answer)) {
-        answer = look_up(iova, lane);
+    wire::Reason reason = wire::Reason::Mapping;
+    if (!lane || !recall(*lane, iova, out)) {
+        reason = look_up(iova, lane, out);
     }
+    out.fault_queued = false;
 
     access &= kAllRights;
-    const uint32_t refused = access & ~answer.rights; // MAP-6
+    const uint32_t refused = access & ~out.rights; // MAP-6
     if (refused == 0) {
         if (access != 0) {
             lane ? lane->count_translation() : lanes_.count_translation();
         }
-        return ViommuTranslation{answer.phys, answer.mask, answer.rights, false};
+        return;
     }
     lane ? lane->count_fault() : lanes_.count_fault();
-    const bool queued = engine.fault_queue().report(fault_source, iova, answer.reason, refused);
-    return ViommuTranslation{0, 0, 0, queued};
+    out.phys = out.mask = 0;
+    out.rights = 0;
+    out.fault_queued = engine.fault_queue().report(fault_source, iova, reason, refused);
 }
 
 } // namespace viommu

@@ -70,7 +70,7 @@ public:
     Endpoint(Engine &owner, void *endpoint_opaque, Regions merged, bool has_own_regions);
 
     // Any thread, in a read-side critical section.
-    ViommuTranslation translate(uint64_t iova, uint32_t access);
+    void translate(uint64_t iova, uint32_t access, ViommuTranslation &out);
 
     // For the writer, who alone changes them.
     Domain *stable_domain() const VIOMMU_REQUIRES(big_lock)
@@ -108,16 +108,12 @@ public:
     Counts counts() const { return lanes_.counts(); }
 
 private:
-    struct Answer {
-        uint64_t phys;
-        uint64_t mask;
-        uint32_t rights;
-        wire::Reason reason; // of a refusal
-    };
-
-    Answer look_up(uint64_t iova, MappingSet::Sighting &sighting) const;
-    Answer look_up(uint64_t iova, Lane *lane) const;
-    bool recall(Lane &lane, uint64_t iova, Answer &answer) const;
+    // What is at `iova`, in `out` but for its last member, and the reason to refuse
+    // what exceeds the rights.
+    wire::Reason look_up(uint64_t iova, MappingSet::Sighting &sighting,
+                         ViommuTranslation &out) const;
+    wire::Reason look_up(uint64_t iova, Lane *lane, ViommuTranslation &out) const;
+    bool recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) const;
 
     Lanes lanes_;
 };

@@ -17,7 +17,9 @@ namespace viommu
 // An answer that a mapping gave, and what it rests on: while the routes have that
 // version and the domain's set holds the sighting, it is right for the whole block.
 struct Hit {
-    uint64_t route = UINT64_MAX; // none
+    static constexpr uint64_t kNoRoute = UINT64_MAX;
+
+    uint64_t route = kNoRoute; // nothing here
     uint64_t base = 0;
     uint64_t mask = 0;
     uint64_t phys = 0; // of `base`
@@ -47,6 +49,7 @@ public:
 
     // Where an answer for `iova` is, or belongs.
     Hit &hit(uint64_t iova) { return hits_[iova / kPage % kHits]; }
+    const Hit &hit(uint64_t iova) const { return hits_[iova / kPage % kHits]; }
 
     // Any thread.
     Counts counts() const
