@@ -212,12 +212,6 @@ void viommu_endpoint_set_listeners(ViommuEndpoint *endpoint, bool map, bool unma
     endpoint->unmap_listener = unmap;
 }
 
-void viommu_endpoint_translate(ViommuEndpoint *endpoint, uint64_t iova, uint32_t access,
-                               ViommuTranslation *out) noexcept
-{
-    endpoint->translate(iova, access, *out);
-}
-
 void viommu_endpoint_for_each_mapping(ViommuEndpoint *endpoint, ViommuMappingVisitor visit,
                                       void *ctx) noexcept
 {

@@ -2,6 +2,7 @@
 #include "endpoint.h"
 
 #include "engine.h"
+#include "nodes.h"
 
 #include <utility>
 
@@ -96,7 +97,7 @@ wire::Reason Endpoint::look_up(uint64_t iova, Lane *lane, ViommuTranslation &out
 }
 
 // Whether the lane knows the answer, and it holds still.
-bool Endpoint::recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) const
+inline bool Endpoint::recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) const
 {
     const Hit &hit = lane.hit(iova);
     if ((iova & ~hit.mask) != hit.base) {
@@ -115,19 +116,11 @@ bool Endpoint::recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) c
     return true;
 }
 
-// Every value is written once, where it stays: to copy what was just written in
-// parts makes the processor wait, longer than the rest of a hit takes.
-void Endpoint::translate(uint64_t iova, uint32_t access, ViommuTranslation &out)
+void Endpoint::translate_anew(uint64_t iova, uint32_t access, Lane *lane, ViommuTranslation &out)
 {
-    Lane *const lane = lanes_.mine();
-    wire::Reason reason = wire::Reason::Mapping;
-    if (!lane || !recall(*lane, iova, out)) {
-        reason = look_up(iova, lane, out);
-    }
-    out.fault_queued = false;
-
-    access &= kAllRights;
+    const wire::Reason reason = look_up(iova, lane, out);
     const uint32_t refused = access & ~out.rights; // MAP-6
+    out.fault_queued = false;
     if (refused == 0) {
         if (access != 0) {
             lane ? lane->count_translation() : lanes_.count_translation();
@@ -140,4 +133,27 @@ void Endpoint::translate(uint64_t iova, uint32_t access, ViommuTranslation &out)
     out.fault_queued = engine.fault_queue().report(fault_source, iova, reason, refused);
 }
 
+// Every value is written once, where it stays: to copy what was just written in
+// parts makes the processor wait, longer than the rest of it takes.
+inline void Endpoint::translate(uint64_t iova, uint32_t access, ViommuTranslation &out)
+{
+    access &= kAllRights;
+    Lane *const lane = lanes_.mine();
+    if (!lane || !recall(*lane, iova, out) || (access & ~out.rights) != 0) {
+        translate_anew(iova, access, lane, out);
+        return;
+    }
+    if (access != 0) {
+        lane->count_translation();
+    }
+    out.fault_queued = false;
+}
+
 } // namespace viommu
+
+// Here, so that an answer which is remembered costs no further call.
+void viommu_endpoint_translate(ViommuEndpoint *endpoint, uint64_t iova, uint32_t access,
+                               ViommuTranslation *out) noexcept
+{
+    endpoint->translate(iova, access, *out);
+}

@@ -70,7 +70,7 @@ public:
     Endpoint(Engine &owner, void *endpoint_opaque, Regions merged, bool has_own_regions);
 
     // Any thread, in a read-side critical section.
-    void translate(uint64_t iova, uint32_t access, ViommuTranslation &out);
+    inline void translate(uint64_t iova, uint32_t access, ViommuTranslation &out);
 
     // For the writer, who alone changes them.
     Domain *stable_domain() const VIOMMU_REQUIRES(big_lock)
@@ -113,7 +113,8 @@ private:
     wire::Reason look_up(uint64_t iova, MappingSet::Sighting &sighting,
                          ViommuTranslation &out) const;
     wire::Reason look_up(uint64_t iova, Lane *lane, ViommuTranslation &out) const;
-    bool recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) const;
+    inline bool recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) const;
+    void translate_anew(uint64_t iova, uint32_t access, Lane *lane, ViommuTranslation &out);
 
     Lanes lanes_;
 };

@@ -14,20 +14,19 @@ namespace
 constinit std::atomic<uint64_t> taken{0};
 static_assert(Lanes::kThreads == 64);
 
-constexpr uint8_t kNone = Lanes::kThreads;
-constexpr uint8_t kUnknown = kNone + 1;
+} // namespace
 
-constinit thread_local uint8_t my_number = kUnknown;
+constinit thread_local uint8_t Lanes::my_number_ = Lanes::kUnknown;
 
 // Gives the number back when the thread ends.  Whoever takes it next finds all
 // that this thread wrote to its lanes.
-struct Ticket {
+struct Lanes::Ticket {
     ~Ticket()
     {
-        if (my_number < kNone) {
-            taken.fetch_and(~(uint64_t{1} << my_number), std::memory_order_release);
+        if (my_number_ < kNone) {
+            taken.fetch_and(~(uint64_t{1} << my_number_), std::memory_order_release);
         }
-        my_number = kNone;
+        my_number_ = kNone;
     }
     void take()
     {
@@ -36,23 +35,21 @@ struct Ticket {
             const uint64_t lowest = ~seen & (seen + 1);
             if (taken.compare_exchange_weak(seen, seen | lowest, std::memory_order_acquire,
                                             std::memory_order_relaxed)) {
-                my_number = static_cast<uint8_t>(std::countr_zero(lowest));
+                my_number_ = static_cast<uint8_t>(std::countr_zero(lowest));
                 return;
             }
         }
-        my_number = kNone;
+        my_number_ = kNone;
     }
 };
 
 // Never again called by a thread after its first time.
-[[gnu::noinline]] uint8_t take_number()
+uint8_t Lanes::take_number()
 {
     static thread_local Ticket ticket;
     ticket.take();
-    return my_number;
+    return my_number_;
 }
-
-} // namespace
 
 Lanes::~Lanes()
 {
@@ -61,24 +58,17 @@ Lanes::~Lanes()
     }
 }
 
-Lane *Lanes::mine()
+Lane *Lanes::mine_at_first()
 {
-    uint8_t number = my_number;
-    if (number == kUnknown) {
-        number = take_number();
-    }
+    const uint8_t number = my_number_ == kUnknown ? take_number() : my_number_;
     if (number == kNone) {
         return nullptr;
     }
-    Lane *const lane = lanes_[number].load(std::memory_order_relaxed);
-    return lane ? lane : make(number);
-}
-
-Lane *Lanes::make(size_t thread)
-{
-    Lane *const lane = new (std::nothrow) Lane;
-    lanes_[thread].store(lane, std::memory_order_release);
-    return lane;
+    std::atomic<Lane *> &slot = lanes_[number];
+    if (!slot.load(std::memory_order_relaxed)) {
+        slot.store(new (std::nothrow) Lane, std::memory_order_release);
+    }
+    return slot.load(std::memory_order_relaxed);
 }
 
 Counts Lanes::counts() const

@@ -84,7 +84,13 @@ public:
 
     // Any thread: its own lane; nullptr if there are too many threads, or no
     // memory for one.
-    Lane *mine();
+    Lane *mine()
+    {
+        const uint8_t number = my_number_;
+        Lane *const lane =
+            number < kThreads ? lanes_[number].load(std::memory_order_relaxed) : nullptr;
+        return lane ? lane : mine_at_first();
+    }
 
     // For threads without one.
     void count_translation() { translations_.fetch_add(1, std::memory_order_relaxed); }
@@ -96,7 +102,14 @@ public:
     static constexpr size_t kThreads = 64;
 
 private:
-    Lane *make(size_t thread);
+    Lane *mine_at_first();
+
+    // Of the thread, once it has asked for one.
+    static constexpr uint8_t kNone = kThreads;
+    static constexpr uint8_t kUnknown = kNone + 1;
+    static constinit thread_local uint8_t my_number_;
+    struct Ticket;
+    static uint8_t take_number();
 
     std::array<std::atomic<Lane *>, kThreads> lanes_{};
     alignas(64) std::atomic<uint64_t> translations_{0};

@@ -220,11 +220,6 @@ std::optional<Mapping> MappingSet::find(uint64_t iova, Sighting &sighting) const
     }
 }
 
-bool MappingSet::holds(const Sighting &sighting) const
-{
-    return peek(discards_) == sighting.discards && peek(sighting.leaf->version) == sighting.version;
-}
-
 // The leaf in which a mapping that starts at `iova` would be.
 MappingSet::Path MappingSet::descend(uint64_t iova) const
 {

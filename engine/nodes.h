@@ -221,4 +221,9 @@ struct alignas(64) MappingSet::Inner final : Node {
     std::array<std::atomic<Node *>, kChildren> children{};
 };
 
+inline bool MappingSet::holds(const Sighting &sighting) const
+{
+    return peek(discards_) == sighting.discards && peek(sighting.leaf->version) == sighting.version;
+}
+
 } // namespace viommu
