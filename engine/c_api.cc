@@ -161,6 +161,12 @@ bool viommu_engine_fault_pending(const ViommuEngine *engine) noexcept
     return engine->fault_pending();
 }
 
+bool viommu_engine_fault_ready(ViommuEngine *engine) noexcept
+{
+    big_lock.assert_held();
+    return engine->oldest_fault().has_value();
+}
+
 void viommu_engine_stats(const ViommuEngine *engine, ViommuStats *out) noexcept
 {
     big_lock.assert_held();

@@ -89,23 +89,33 @@ bool Engine::write_bypass(uint8_t value)
     return true;
 }
 
-bool Engine::pop_fault(std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE> record)
+std::optional<uint32_t> Engine::oldest_fault()
 {
-    while (const std::optional<Fault> fault = faults_.pop()) {
+    while (const std::optional<void *> whose = faults_.oldest()) {
         // FLT-3: the ID is the one of now; without one there is nothing to say.
         uint32_t id = 0;
-        if (!callbacks_.endpoint_id(opaque_, fault->endpoint_opaque, &id)) {
-            faults_.count_dropped();
-            continue;
+        if (callbacks_.endpoint_id(opaque_, *whose, &id)) {
+            return id;
         }
-        std::fill(record.begin(), record.end(), uint8_t{0}); // FLT-1
-        record[0] = static_cast<uint8_t>(fault->reason);
-        wire::store(&record[4], fault->directions | wire::kFaultAddress);
-        wire::store(&record[8], id);
-        wire::store(&record[16], fault->address);
-        return true;
+        faults_.pop();
+        faults_.count_dropped();
     }
-    return false;
+    return std::nullopt;
+}
+
+bool Engine::pop_fault(std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE> record)
+{
+    const std::optional<uint32_t> id = oldest_fault();
+    const std::optional<Fault> fault = id ? faults_.pop() : std::nullopt;
+    if (!fault) {
+        return false;
+    }
+    std::fill(record.begin(), record.end(), uint8_t{0}); // FLT-1
+    record[0] = static_cast<uint8_t>(fault->reason);
+    wire::store(&record[4], fault->directions | wire::kFaultAddress);
+    wire::store(&record[8], *id);
+    wire::store(&record[16], fault->address);
+    return true;
 }
 
 ViommuStats Engine::stats() const

@@ -63,6 +63,8 @@ public:
 
     // Queues
     void handle(ViommuRequest &request) VIOMMU_REQUIRES(big_lock);
+    // The ID that the oldest record would have now; drops those before it that have none.
+    std::optional<uint32_t> oldest_fault() VIOMMU_REQUIRES(big_lock);
     bool pop_fault(std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE> record) VIOMMU_REQUIRES(big_lock);
     ViommuStats stats() const VIOMMU_REQUIRES(big_lock);
 

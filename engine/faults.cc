@@ -59,6 +59,12 @@ std::optional<Fault> FaultQueue::pop()
     return Fault{record.source->opaque_, record.address, record.reason, record.directions};
 }
 
+std::optional<void *> FaultQueue::oldest()
+{
+    FaultGuard guard(lock_);
+    return count_ == 0 ? std::nullopt : std::optional(at(0).source->opaque_);
+}
+
 void FaultQueue::close(FaultSource &source)
 {
     FaultGuard guard(lock_);

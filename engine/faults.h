@@ -58,6 +58,10 @@ public:
     // Takes the oldest record.
     std::optional<Fault> pop();
 
+    // Whose it is: the endpoint's opaque.  pop() gives that record, which may have
+    // grown meanwhile, unless its source is closed first or all is cleared.
+    std::optional<void *> oldest();
+
     // Drops the source's records, and whatever it reports from now on.
     void close(FaultSource &source);
 

@@ -59,8 +59,8 @@ public:
     }
 
 private:
-    // Rings and a few buffers.
-    static constexpr size_t kHits = 8;
+    // Rings and the buffers of a request or two of each queue.
+    static constexpr size_t kHits = 64;
     static constexpr uint64_t kPage = 4096;
 
     static void add_one(std::atomic<uint64_t> &count)

@@ -89,7 +89,9 @@ static void serve_events(VirtIOIOMMU *s)
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
     unsigned n = 0;
 
-    while (queues_usable(vdev) && viommu_engine_fault_pending(s->engine)) {
+    /* A buffer that is taken is used: what is put back would have to be counted
+     * in descriptors where the ring is packed. */
+    while (queues_usable(vdev) && viommu_engine_fault_ready(s->engine)) {
         uint8_t record[VIOMMU_FAULT_RECORD_SIZE];
         VirtQueueElement *elem = virtqueue_pop(s->event_vq, sizeof(*elem));
 
@@ -100,13 +102,10 @@ static void serve_events(VirtIOIOMMU *s)
         if (iov_size(elem->in_sg, elem->in_num) < sizeof(record)) {
             /* FLT-5: a record is never spread over buffers. */
             virtqueue_push(s->event_vq, elem, 0);
-        } else if (viommu_engine_pop_fault(s->engine, record)) {
+        } else {
+            viommu_engine_pop_fault(s->engine, record);
             iov_from_buf(elem->in_sg, elem->in_num, 0, record, sizeof(record));
             virtqueue_push(s->event_vq, elem, sizeof(record));
-        } else {
-            virtqueue_unpop(s->event_vq, elem, 0);
-            g_free(elem);
-            break;
         }
         g_free(elem);
         /* Bounded by the ring, but the driver may refill it meanwhile. */

@@ -231,6 +231,10 @@ bool viommu_engine_pop_fault(ViommuEngine *engine,
 /* True if pop_fault may have something.  Any thread. */
 bool viommu_engine_fault_pending(const ViommuEngine *engine) VIOMMU_NOEXCEPT;
 
+/* True if pop_fault has something; drops the records before it, whose endpoints
+ * have no ID now.  Calls endpoint_id() back.  Under the big lock.  FLT-3. */
+bool viommu_engine_fault_ready(ViommuEngine *engine) VIOMMU_NOEXCEPT;
+
 typedef struct ViommuStats {
     uint64_t translations; /* accesses that were given an address */
     uint64_t faults;       /* accesses that were refused */

@@ -159,6 +159,28 @@ TEST_F(Faults, FLT_D2_PendingIsVisible)
     EXPECT_FALSE(viommu_engine_fault_pending(machine.engine()));
 }
 
+// Whoever takes a buffer for a record needs to know before.
+TEST_F(Faults, FLT_3_ReadyDropsRecordsWithoutAnId)
+{
+    Function &disk = machine.add(0x38);
+    machine.read(nic, 0x1000);
+    machine.read(disk, 0x2000);
+    machine.renumber(nic, std::nullopt);
+    EXPECT_TRUE(viommu_engine_fault_pending(machine.engine()));
+    EXPECT_TRUE(viommu_engine_fault_ready(machine.engine()));
+    EXPECT_EQ(machine.stats().faults_dropped, 1u);
+    EXPECT_TRUE(viommu_engine_fault_ready(machine.engine()));
+    const std::vector<FaultRecord> records = all();
+    ASSERT_EQ(records.size(), 1u);
+    EXPECT_EQ(records[0].endpoint, 0x38u);
+
+    machine.read(nic, 0x3000);
+    EXPECT_TRUE(viommu_engine_fault_pending(machine.engine()));
+    EXPECT_FALSE(viommu_engine_fault_ready(machine.engine()));
+    EXPECT_FALSE(viommu_engine_fault_pending(machine.engine()));
+    EXPECT_EQ(machine.stats().faults_dropped, 2u);
+}
+
 TEST_F(Faults, GEN_1_W14_NothingIsReportedUnlessLive)
 {
     viommu_engine_set_live(machine.engine(), false);
