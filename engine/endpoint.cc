@@ -30,15 +30,15 @@ Endpoint::Endpoint(Engine &owner, void *endpoint_opaque, Regions merged, bool ha
 wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
                                ViommuTranslation &out) const
 {
-    const auto answer = [&out](uint64_t phys, uint64_t mask, uint32_t rights, wire::Reason reason)
-    {
+    const auto answer = [&out](uint64_t phys, uint64_t mask, uint32_t rights, wire::Reason reason) {
         out.phys = phys;
         out.mask = mask;
         out.rights = rights;
         return reason;
     };
-    const auto identity = [&](uint64_t mask)
-    { return answer(iova, mask, kAllRights, wire::Reason::Unknown); };
+    const auto identity = [&](uint64_t mask) {
+        return answer(iova, mask, kAllRights, wire::Reason::Unknown);
+    };
     const auto nothing = [&](wire::Reason reason) { return answer(0, 0, 0, reason); };
 
     if (retired.load(std::memory_order_acquire)) {
