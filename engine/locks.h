@@ -19,9 +19,14 @@
 #include "annotations.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <mutex>
 #include <thread>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace viommu
 {
@@ -45,17 +50,34 @@ inline constexpr BigLock big_lock{};
 inline constexpr RouteCapability routes{};
 inline constexpr FaultCapability fault_lock{};
 
+// The version, once no change is under way.  Changes take microseconds, but the thread
+// that makes one may wait for the processor that this one is on: so spinning ends.
+[[gnu::noinline]] inline uint64_t wait_until_even(const std::atomic<uint64_t> &version)
+{
+    constexpr unsigned kSpins = 1000;
+    for (unsigned spins = 0;; spins++) {
+        if (const uint64_t seen = version.load(std::memory_order_acquire); (seen & 1) == 0) {
+            return seen;
+        }
+        if (spins >= kSpins) {
+            std::this_thread::sleep_for(std::chrono::microseconds(20));
+            continue;
+        }
+#if defined(__x86_64__)
+        _mm_pause();
+#elif defined(__aarch64__)
+        asm volatile("yield");
+#endif
+    }
+}
+
 class RouteVersion
 {
 public:
     uint64_t note() const
     {
-        uint64_t seen = version_.load(std::memory_order_acquire);
-        while ((seen & 1) != 0) {
-            std::this_thread::yield();
-            seen = version_.load(std::memory_order_acquire);
-        }
-        return seen;
+        const uint64_t seen = peek();
+        return (seen & 1) == 0 ? seen : wait_until_even(version_);
     }
 
     // What is read after it was so at this version, or later.

@@ -8,6 +8,7 @@
 // others have the physical address.
 #pragma once
 
+#include "locks.h"
 #include "mapping_set.h"
 
 #include <algorithm>
@@ -15,10 +16,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace viommu
 {
@@ -42,16 +39,6 @@ template <typename T> void poke(std::atomic<T> &field, T value)
 template <typename T> T own(const std::atomic<T> &field)
 {
     return field.load(std::memory_order_relaxed);
-}
-
-// While another thread is about to finish.
-inline void relax()
-{
-#if defined(__x86_64__)
-    _mm_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
 }
 
 // Of ascending keys: the index behind those that are at most `key`, but no more than
@@ -93,12 +80,8 @@ struct MappingSet::Node : ViommuDeferred {
     // The version to compare later.
     uint64_t note() const
     {
-        uint64_t seen = peek(version);
-        while ((seen & 1) != 0) {
-            relax();
-            seen = peek(version);
-        }
-        return seen;
+        const uint64_t seen = peek(version);
+        return (seen & 1) == 0 ? seen : wait_until_even(version);
     }
 
     bool unchanged(uint64_t noted) const

@@ -104,6 +104,11 @@ typedef struct ViommuDeferred {
     bool (*reclaim)(struct ViommuDeferred *deferred);
 } ViommuDeferred;
 
+/* All but defer() are called under the big lock, from a function that was called
+ * under it.  None may call the engine; but set_translating(), commit_switch(),
+ * notify_map() and notify_unmap() lead to listeners, which may look addresses up
+ * (viommu_endpoint_translate, viommu_endpoint_for_each_mapping) and come or go
+ * (viommu_endpoint_set_listeners). */
 typedef struct ViommuCallbacks {
     uint32_t abi_version; /* VIOMMU_ABI_VERSION */
 

@@ -88,6 +88,8 @@ void *mmap(void *at, size_t size, int protection, int flags, int file, off_t off
     if (allocations_left > 0) {
         allocations_left--;
     }
+    // A system call returns numbers.
+    // NOLINTNEXTLINE(performance-no-int-to-ptr)
     return reinterpret_cast<void *>(syscall(SYS_mmap, at, size, protection, flags, file, offset));
 }
 

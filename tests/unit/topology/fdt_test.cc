@@ -280,9 +280,9 @@ TEST(FdtRefusal, TreeWithoutRoom)
     unsigned refused = 0;
     for (int extra = 0;; extra += 8) {
         ASSERT_LT(extra, 4096);
-        const auto size = static_cast<std::size_t>(before + extra);
-        std::vector<std::uint8_t> exact(size);
-        ASSERT_EQ(fdt_open_into(roomy.fdt(), exact.data(), before + extra), 0);
+        const int size = before + extra;
+        std::vector<std::uint8_t> exact(static_cast<std::size_t>(size));
+        ASSERT_EQ(fdt_open_into(roomy.fdt(), exact.data(), size), 0);
         const ViommuFdtNodes nodes = roomy.nodes();
         char error[256] = "";
         if (viommu_topology_fdt(topology.get(), exact.data(), &nodes, error, sizeof(error))) {
