@@ -68,7 +68,7 @@ wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
 
 wire::Reason Endpoint::look_up(uint64_t iova, Lane *lane, ViommuTranslation &out) const
 {
-    MappingSet::Sighting nowhere;
+    MappingSet::Sighting nowhere{};
     Hit *const hit = lane ? &lane->hit(iova) : nullptr;
     MappingSet::Sighting &sighting = hit ? hit->sighting : nowhere;
     if (hit) {

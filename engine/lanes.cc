@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "lanes.h"
 
+#include <sys/mman.h>
+
 #include <bit>
 #include <new>
+#include <type_traits>
 
 namespace viommu
 {
@@ -13,6 +16,7 @@ namespace
 // Numbers that living threads have.
 constinit std::atomic<uint64_t> taken{0};
 static_assert(Lanes::kThreads == 64);
+static_assert(std::is_trivially_default_constructible_v<Hit>);
 
 } // namespace
 
@@ -51,10 +55,24 @@ uint8_t Lanes::take_number()
     return my_number_;
 }
 
+Lane *Lane::make() noexcept
+{
+    void *const memory =
+        mmap(nullptr, sizeof(Lane), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? nullptr : new (memory) Lane;
+}
+
+void Lane::destroy(Lane *lane) noexcept
+{
+    if (lane) {
+        munmap(lane, sizeof(Lane));
+    }
+}
+
 Lanes::~Lanes()
 {
     for (const std::atomic<Lane *> &lane : lanes_) {
-        delete lane.load(std::memory_order_relaxed);
+        Lane::destroy(lane.load(std::memory_order_relaxed));
     }
 }
 
@@ -66,7 +84,7 @@ Lane *Lanes::mine_at_first()
     }
     std::atomic<Lane *> &slot = lanes_[number];
     if (!slot.load(std::memory_order_relaxed)) {
-        slot.store(new (std::nothrow) Lane, std::memory_order_release);
+        slot.store(Lane::make(), std::memory_order_release);
     }
     return slot.load(std::memory_order_relaxed);
 }

@@ -17,14 +17,14 @@ namespace viommu
 // An answer that a mapping gave, and what it rests on: while the routes have that
 // version and the domain's set holds the sighting, it is right for the whole block.
 struct Hit {
-    static constexpr uint64_t kNoRoute = UINT64_MAX;
+    static constexpr uint64_t kNoRoute = 0; // nothing here
 
-    uint64_t route = kNoRoute; // nothing here
-    uint64_t base = 0;
-    uint64_t mask = 0;
-    uint64_t phys = 0; // of `base`
+    uint64_t route;
+    uint64_t base;
+    uint64_t mask;
+    uint64_t phys; // of `base`
     MappingSet::Sighting sighting;
-    uint32_t rights = 0;
+    uint32_t rights;
 };
 
 struct Counts {
@@ -42,6 +42,10 @@ struct Counts {
 class alignas(64) Lane
 {
 public:
+    // nullptr: no memory.  Only what is used of a lane takes memory.
+    static Lane *make() noexcept;
+    static void destroy(Lane *lane) noexcept;
+
     // For the thread whose lane it is.
 
     void count_translation() { add_one(translations_); }
@@ -59,8 +63,11 @@ public:
     }
 
 private:
-    // Rings and the buffers of a request or two of each queue.
-    static constexpr size_t kHits = 64;
+    // The hits stay as the system gave the memory, all zero, and nobody has touched it.
+    Lane() noexcept {} // NOLINT(cppcoreguidelines-pro-type-member-init)
+
+    // Of 4 KiB each they reach as far as what a busy device has under way.
+    static constexpr size_t kHits = 1024;
     static constexpr uint64_t kPage = 4096;
 
     static void add_one(std::atomic<uint64_t> &count)

@@ -92,7 +92,7 @@ public:
 private:
     friend class RouteChange;
 
-    alignas(64) std::atomic<uint64_t> version_{0};
+    alignas(64) std::atomic<uint64_t> version_{2}; // 0 is no version
 };
 
 // While one exists, readers wait.  Keep it short: no callback, no allocation.

@@ -94,9 +94,9 @@ public:
     struct Inner;
 
     struct Sighting {
-        const Leaf *leaf = nullptr;
-        uint64_t version = 0;
-        uint64_t discards = 0;
+        const Leaf *leaf;
+        uint64_t version;
+        uint64_t discards;
     };
 
     // Without a graveyard there must be no readers: nodes are freed at once.
