@@ -176,7 +176,7 @@ class Guest:
         "arm64": {"console": "ttyAMA0", "agent": "ttyAMA1"},
     }
 
-    def __init__(self, folder, qemu, arch, image, initramfs, args, kernel_args="", limit=120,
+    def __init__(self, folder, qemu, arch, image, initramfs, args, kernel_args="", limit=240,
                  saved=None):
         self.folder, self.limit = Path(folder), limit
         self.begin = time.monotonic()
