@@ -156,11 +156,6 @@ bool viommu_engine_pop_fault(ViommuEngine *engine,
         std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE>(record, VIOMMU_FAULT_RECORD_SIZE));
 }
 
-bool viommu_engine_fault_pending(const ViommuEngine *engine) noexcept
-{
-    return engine->fault_pending();
-}
-
 bool viommu_engine_fault_ready(ViommuEngine *engine) noexcept
 {
     big_lock.assert_held();

@@ -40,7 +40,6 @@ public:
     Engine &operator=(const Engine &) = delete;
 
     // Any thread.
-    bool fault_pending() const { return faults_.pending(); }
     size_t reply_max() const { return settings_.probe_size + wire::kTailSize; }
 
     // For Endpoint::translate().

@@ -42,7 +42,6 @@ bool FaultQueue::report(FaultSource &source, uint64_t address, wire::Reason reas
     }
     at(count_) = Record{&source, address, reason, directions};
     count_++;
-    pending_.store(true, std::memory_order_release);
     return true;
 }
 
@@ -55,7 +54,6 @@ std::optional<Fault> FaultQueue::pop()
     const Record record = at(0);
     head_ = (head_ + 1) % ring_.size();
     count_--;
-    pending_.store(count_ != 0, std::memory_order_release);
     return Fault{record.source->opaque_, record.address, record.reason, record.directions};
 }
 
@@ -78,7 +76,6 @@ void FaultQueue::close(FaultSource &source)
         }
     }
     count_ = kept;
-    pending_.store(count_ != 0, std::memory_order_release);
 }
 
 void FaultQueue::clear()
@@ -92,7 +89,6 @@ void FaultQueue::clear_locked()
     dropped_.fetch_add(count_, std::memory_order_relaxed);
     head_ = 0;
     count_ = 0;
-    pending_.store(false, std::memory_order_release);
 }
 
 } // namespace viommu

@@ -69,7 +69,6 @@ public:
 
     void count_dropped() { dropped_.fetch_add(1, std::memory_order_relaxed); }
 
-    bool pending() const { return pending_.load(std::memory_order_acquire); }
     uint64_t coalesced() const { return coalesced_.load(std::memory_order_relaxed); }
     uint64_t dropped() const { return dropped_.load(std::memory_order_relaxed); }
 
@@ -90,7 +89,6 @@ private:
     std::array<Record, kFaultQueueSize> ring_ VIOMMU_GUARDED_BY(fault_lock){};
     size_t head_ VIOMMU_GUARDED_BY(fault_lock) = 0;
     size_t count_ VIOMMU_GUARDED_BY(fault_lock) = 0;
-    std::atomic<bool> pending_{false};
     std::atomic<uint64_t> coalesced_{0};
     std::atomic<uint64_t> dropped_{0};
 };

@@ -64,7 +64,7 @@ public:
 
 private:
     // The hits stay as the system gave the memory, all zero, and nobody has touched it.
-    Lane() noexcept {} // NOLINT(cppcoreguidelines-pro-type-member-init)
+    Lane() noexcept {}
 
     // Of 4 KiB each they reach as far as what a busy device has under way.
     static constexpr size_t kHits = 1024;

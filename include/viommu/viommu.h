@@ -233,9 +233,6 @@ void viommu_engine_handle(ViommuEngine *engine, ViommuRequest *requests,
 bool viommu_engine_pop_fault(ViommuEngine *engine,
                              uint8_t record[VIOMMU_FAULT_RECORD_SIZE]) VIOMMU_NOEXCEPT;
 
-/* True if pop_fault may have something.  Any thread. */
-bool viommu_engine_fault_pending(const ViommuEngine *engine) VIOMMU_NOEXCEPT;
-
 /* True if pop_fault has something; drops the records before it, whose endpoints
  * have no ID now.  Calls endpoint_id() back.  Under the big lock.  FLT-3. */
 bool viommu_engine_fault_ready(ViommuEngine *engine) VIOMMU_NOEXCEPT;

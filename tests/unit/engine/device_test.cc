@@ -295,7 +295,7 @@ void expect_reset_state(Machine &machine)
     EXPECT_EQ(machine.stats().domains, 0u);
     EXPECT_EQ(machine.stats().mappings, 0u);
     EXPECT_EQ(machine.pop(), std::nullopt);
-    EXPECT_FALSE(viommu_engine_fault_pending(machine.engine()));
+    EXPECT_FALSE(viommu_engine_fault_ready(machine.engine()));
 }
 
 TEST(Reset, W5_INI_D1_GEN_5_GEN_14_DeviceResetLeavesNothing)
@@ -307,7 +307,7 @@ TEST(Reset, W5_INI_D1_GEN_5_GEN_14_DeviceResetLeavesNothing)
     EXPECT_EQ(machine.attach(2, 0x38, BYPASS), OK);
     EXPECT_EQ(machine.map(1, 0x1000, 0x1fff, 0x5000), OK);
     EXPECT_EQ(machine.read(nic, 0x9000), FAULT);
-    EXPECT_TRUE(viommu_engine_fault_pending(machine.engine()));
+    EXPECT_TRUE(viommu_engine_fault_ready(machine.engine()));
     viommu_engine_device_reset(machine.engine());
     expect_reset_state(machine);
     EXPECT_EQ(machine.read(nic, 0x1000), FAULT);

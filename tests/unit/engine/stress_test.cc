@@ -248,7 +248,7 @@ TEST(Stress, W21_FaultsOfManyThreadsAreAllAccountedFor)
         });
     }
     uint64_t popped = 0;
-    while (running != 0 || viommu_engine_fault_pending(machine.engine())) {
+    while (running != 0 || viommu_engine_fault_ready(machine.engine())) {
         popped += machine.pop().has_value();
     }
     for (std::thread &thread : threads) {
