@@ -19,7 +19,6 @@ from vm import Guest
 
 IOMMU_TRANSPORT = 1
 EDK2 = "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"
-LIMIT = 240  # seconds; an idle machine needs a tenth
 MODULES = ("virtio_iommu", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "nvme")
 MACHINES = {
     "microvm": {"arch": "amd64", "base": 0xfeb00000,
@@ -97,7 +96,7 @@ class MmioTrial(Trial):
     def boot(self, kernel_args=""):
         self.guest = MmioGuest(self.folder, self.options.qemu, self.machine["arch"],
                                self.kernel.image, self.initramfs, self.args,
-                               f"{self.machine['kernel_args']} {kernel_args}", limit=LIMIT)
+                               f"{self.machine['kernel_args']} {kernel_args}")
         for name in self.netdevs:
             self.guest.network(name)
         return self.guest

@@ -168,8 +168,9 @@ class Guest:
     """Use as a context manager: whatever happens inside, QEMU is gone afterwards.
 
     `kernel_args` is appended to the kernel's command line.  The console is kept
-    in `folder`/console.log.  With `saved`, a guest that was saved, this one goes
-    on where that one was, its commands included.
+    in `folder`/console.log.  `limit` is in seconds; an idle machine needs a tenth of
+    it.  With `saved`, a guest that was saved, this one goes on where that one was,
+    its commands included.
     """
     MACHINES = {
         "amd64": {"console": "ttyS0", "agent": "ttyS1"},
