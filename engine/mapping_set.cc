@@ -117,15 +117,17 @@ private:
 class MappingSet::Discarded
 {
 public:
-    explicit Discarded(Graveyard *graveyard) : graveyard_(graveyard) {}
+    explicit Discarded(MappingSet &set) : set_(set) {}
     ~Discarded()
     {
         if (!trees_) {
             return;
         }
-        if (graveyard_) {
+        // See the Sighting: after all of it is unlinked, before any is reclaimed.
+        poke(set_.discards_, own(set_.discards_) + 1);
+        if (set_.graveyard_) {
             trees_->reclaim = reclaim_trees;
-            graveyard_->bury(*trees_);
+            set_.graveyard_->bury(*trees_);
         } else {
             NodePool::instance().free(trees_);
         }
@@ -136,7 +138,7 @@ public:
     void add(Node *tree) { tree->next = std::exchange(trees_, tree); }
 
 private:
-    Graveyard *graveyard_;
+    MappingSet &set_;
     Node *trees_ = nullptr;
 };
 
@@ -151,12 +153,6 @@ MappingSet::~MappingSet()
     if (Node *const root = own(root_)) {
         NodePool::instance().free(root);
     }
-}
-
-// Before anything is unlinked: see the Sighting.
-void MappingSet::will_discard()
-{
-    poke(discards_, own(discards_) + 1);
 }
 
 std::optional<Mapping> MappingSet::find(uint64_t iova, Sighting &sighting) const
@@ -436,7 +432,7 @@ std::optional<MappingSet::Removed> MappingSet::remove(uint64_t first, uint64_t l
         removed.count -= leaf.mappings();
         size_ -= removed.count;
         if (own(leaf.count) < kFewSlots) {
-            Discarded discarded(graveyard_);
+            Discarded discarded(*this);
             tidy(first, discarded);
         }
         return removed;
@@ -454,8 +450,7 @@ void MappingSet::clear()
     if (!root) {
         return;
     }
-    Discarded discarded(graveyard_);
-    will_discard();
+    Discarded discarded(*this);
     poke(root_, static_cast<Node *>(nullptr));
     discarded.add(root);
     size_ = 0;
@@ -475,7 +470,7 @@ MappingSet::Removed MappingSet::cut(uint64_t first, uint64_t last)
         return removed;
     }
 
-    Discarded discarded(graveyard_);
+    Discarded discarded(*this);
     const auto erase_slots = [&](Leaf &leaf, size_t begin, size_t end) {
         if (begin < end) {
             const size_t before = leaf.mappings();
@@ -486,7 +481,6 @@ MappingSet::Removed MappingSet::cut(uint64_t first, uint64_t last)
     };
     const auto erase_children = [&](Inner &inner, size_t begin, size_t end) {
         if (begin < end) {
-            will_discard();
             for (size_t i = begin; i < end; i++) {
                 Node *const child = own(inner.children[i]);
                 removed.count += mappings_below(child);
@@ -562,7 +556,6 @@ bool MappingSet::mend(Path &path, Discarded &discarded)
             while (top > 0 && own(path.steps[top - 1].inner->count) == 1) {
                 top--;
             }
-            will_discard();
             if (top == 0) {
                 poke(root_, static_cast<Node *>(nullptr));
             } else {
@@ -586,7 +579,6 @@ bool MappingSet::mend(Path &path, Discarded &discarded)
             (is_leaf ? kMergedSlots : kMergedChildren)) {
             continue;
         }
-        will_discard();
         {
             Change parent(*above.inner);
             Change to(left);
@@ -609,14 +601,12 @@ bool MappingSet::mend(Path &path, Discarded &discarded)
         if (own(root.count) > 0) {
             return false;
         }
-        will_discard();
         poke(root_, static_cast<Node *>(nullptr));
     } else {
         auto &inner = static_cast<Inner &>(root);
         if (own(inner.count) > 1) {
             return false;
         }
-        will_discard();
         poke(root_, own(inner.children[0]));
         Change change(inner);
         poke(inner.count, uint16_t{0}); // its child stays

@@ -28,11 +28,16 @@
 // An answer is therefore one that held at a moment during the call.
 //
 // A Sighting is how a reader that keeps an answer asks later whether it holds
-// still.  The set counts what leaves the tree, before it does: while that count
-// is the same, the leaf is in the tree and its memory valid (by the same
-// reasoning: a reader that sees the old count came before what was unlinked is
-// reclaimed); while the leaf's version is the same, too, so is the mapping.  Both
-// only grow, so at the moment of the earlier comparison both held.
+// still.  When the writer has unlinked what leaves the tree, and before it hands that
+// to the Graveyard and returns, it counts.  A reader notes the count before it looks:
+//   - if it notes the new count it finds the tree without what was unlinked;
+//   - if it notes the old one, the Sighting ends with the count, whatever was found,
+//     and also if the look was in the middle of the unlinking.
+// So a Sighting whose count is that of now is of a leaf that nothing has unlinked but
+// a removal that has not returned yet; and its memory is valid, since who reads the
+// old count came before the Graveyard was asked to wait for readers.  While the leaf's
+// version is the same, too, so is the mapping.  Both only grow, so at the moment of
+// the earlier comparison both held.
 #pragma once
 
 #include "wire.h"
@@ -169,7 +174,6 @@ private:
     Removed cut(uint64_t first, uint64_t last);
     void tidy(uint64_t iova, Discarded &discarded);
     bool mend(Path &path, Discarded &discarded);
-    void will_discard();
 
     std::atomic<Node *> root_{nullptr};
     std::atomic<uint64_t> discards_{0};

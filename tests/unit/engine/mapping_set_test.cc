@@ -4,6 +4,7 @@
 // writer.
 #include "mapping_set.h"
 #include "node_pool.h"
+#include "nodes.h"
 
 #include <gtest/gtest.h>
 
@@ -439,6 +440,50 @@ public:
 private:
     ViommuDeferred *first_ = nullptr;
 };
+
+// From the middle of a leaf to the middle of the first leaf of another branch: many
+// leaves go with their branches, none is changed that stays beside them.
+TEST(MappingSet, W7_W20_WhatIsSeenDuringARemovalHoldsNotAfterIt)
+{
+    constexpr uint64_t kLeaf = MappingSet::Leaf::kSlots;
+    constexpr uint64_t kBranch = kLeaf * (MappingSet::Inner::kChildren - 1); // in order
+    constexpr uint64_t kFirst = kBranch + kLeaf * 30 + kLeaf / 2;
+    constexpr uint64_t kEnd = 19 * kBranch + kLeaf / 2;
+    constexpr uint64_t kTarget = 10 * kBranch * kPage;
+    constexpr unsigned kRounds = 30; // with a look during the removal
+
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    for (unsigned rounds = 0; rounds < kRounds && std::chrono::steady_clock::now() < limit;) {
+        Waiting graveyard;
+        MappingSet set(&graveyard);
+        fill(set, 20 * kBranch);
+
+        std::atomic<uint64_t> looks{0};
+        std::atomic<bool> over{false};
+        bool held = false;
+        std::thread reader([&] {
+            MappingSet::Sighting kept{};
+            while (!over) {
+                MappingSet::Sighting sighting{};
+                if (set.find(kTarget, sighting)) {
+                    kept = sighting;
+                    looks.fetch_add(1);
+                }
+            }
+            held = set.holds(kept);
+        });
+        while (looks == 0) {
+            std::this_thread::yield();
+        }
+        const uint64_t before = looks;
+        ASSERT_EQ(count_removed(set, kFirst * kPage, kEnd * kPage - 1), kEnd - kFirst);
+        rounds += looks != before ? 1 : 0;
+        over = true;
+        reader.join();
+        EXPECT_FALSE(held);
+        EXPECT_FALSE(set.find(kTarget));
+    }
+}
 
 TEST(MappingSet, ReadersAlwaysSeeWhatStaysAndNeverWhatIsNot)
 {
