@@ -932,13 +932,16 @@ int main(int argc, char **argv)
         return 2;
     }
     g_setenv("MALLOC_PERTURB_", "165", false);
-    for (; count ? done < count : g_get_monotonic_time() < begin + seconds * G_USEC_PER_SEC;
-         done++) {
+    const gint64 end = begin + (gint64)seconds * G_USEC_PER_SEC;
+    for (; count ? done < count : g_get_monotonic_time() < end; done++) {
         bool on_mmio = transport ? g_str_equal(transport, "mmio") : done % 2 != 0;
 
         failed += !run_in_child((uint32_t)(seed + done), on_mmio, log, progress);
     }
     printf("%d seeds of %d steps in %.0f s, from seed %d on: %d failed\n", done, ROUNDS * STEPS,
            (double)(g_get_monotonic_time() - begin) / G_USEC_PER_SEC, seed, failed);
-    return failed != 0;
+    if (done == 0) {
+        fprintf(stderr, "fuzz-device: nothing was done; --count or --seconds says how much\n");
+    }
+    return failed != 0 || done == 0;
 }
