@@ -140,12 +140,10 @@ size_t viommu_engine_reply_max(const ViommuEngine *engine) noexcept
     return engine->reply_max();
 }
 
-void viommu_engine_handle(ViommuEngine *engine, ViommuRequest *requests, size_t count) noexcept
+bool viommu_engine_handle(ViommuEngine *engine, ViommuRequest *request) noexcept
 {
     big_lock.assert_held();
-    for (size_t i = 0; i < count; i++) {
-        engine->handle(requests[i]);
-    }
+    return engine->handle(*request);
 }
 
 bool viommu_engine_pop_fault(ViommuEngine *engine,
@@ -194,10 +192,10 @@ void viommu_endpoint_free(ViommuEndpoint *endpoint) noexcept
     delete endpoint;
 }
 
-void viommu_endpoint_forget_member(ViommuEndpoint *endpoint, uintptr_t member) noexcept
+void viommu_engine_forget(ViommuEngine *engine, const ViommuIdentity *gone, size_t count) noexcept
 {
     big_lock.assert_held();
-    endpoint->engine.forget_member(*endpoint, member);
+    engine->forget({gone, count});
 }
 
 bool viommu_endpoint_translating(const ViommuEndpoint *endpoint) noexcept
@@ -209,8 +207,7 @@ bool viommu_endpoint_translating(const ViommuEndpoint *endpoint) noexcept
 void viommu_endpoint_set_listeners(ViommuEndpoint *endpoint, bool map, bool unmap) noexcept
 {
     big_lock.assert_held();
-    endpoint->map_listener = map;
-    endpoint->unmap_listener = unmap;
+    endpoint->engine.set_listeners(*endpoint, map, unmap);
 }
 
 void viommu_endpoint_for_each_mapping(ViommuEndpoint *endpoint, ViommuMappingVisitor visit,

@@ -20,6 +20,9 @@ static_assert(wire::kMapRead == VIOMMU_READ && wire::kMapWrite == VIOMMU_WRITE &
                   wire::kFaultRead == VIOMMU_READ && wire::kFaultWrite == VIOMMU_WRITE,
               "rights, MAP flags and fault flags share their bits");
 
+// The entry in the table of domains and the list of endpoints are on top of it.
+const size_t Domain::kMemory = sizeof(Domain) + 128;
+
 Endpoint::Endpoint(Engine &owner, void *endpoint_opaque, Regions merged, bool has_own_regions)
     : engine(owner), opaque(endpoint_opaque), regions(std::move(merged)),
       own_regions(has_own_regions), fault_source(endpoint_opaque)

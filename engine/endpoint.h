@@ -43,6 +43,10 @@ public:
     MappingSet mappings;
     std::vector<Endpoint *> endpoints VIOMMU_GUARDED_BY(big_lock);
 
+    // Bytes that it costs, about, without its mappings.
+    static const size_t kMemory;
+    size_t memory() const { return kMemory + mappings.memory(); }
+
 private:
     static bool free_deferred(ViommuDeferred *remains)
     {

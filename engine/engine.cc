@@ -133,6 +133,7 @@ ViommuStats Engine::stats() const
     stats.requests_refused = refused_;
     stats.mappings = mapping_count_;
     stats.domains = domains_.size();
+    stats.memory = memory_;
     return stats;
 }
 
@@ -150,7 +151,9 @@ ViommuEndpoint *Engine::add_endpoint(void *endpoint_opaque, std::span<const Viom
     auto endpoint = std::make_unique<ViommuEndpoint>(*this, endpoint_opaque, std::move(merged),
                                                      !regions.empty());
     endpoint->translating = must_translate(*endpoint);
+    dying_.reserve(endpoints_.size() + 1);
     endpoints_.push_back(endpoint.get());
+    with_own_regions_ += endpoint->own_regions ? 1 : 0;
     return endpoint.release();
 }
 
@@ -164,8 +167,7 @@ void Engine::retire(Endpoint &endpoint)
     }
     Endpoint *const changed = &endpoint;
     settle({&changed, 1});
-    endpoint.map_listener = false;
-    endpoint.unmap_listener = false;
+    set_listeners(endpoint, false, false);
     faults_.close(endpoint.fault_source);
 }
 
@@ -174,13 +176,44 @@ void Engine::remove_endpoint(Endpoint &endpoint)
     assert(endpoint.stable_retired());
     past_ += endpoint.counts();
     std::erase(endpoints_, &endpoint);
+    with_own_regions_ -= endpoint.own_regions ? 1 : 0;
 }
 
-void Engine::forget_member(Endpoint &endpoint, uintptr_t member)
+void Engine::set_listeners(Endpoint &endpoint, bool map, bool unmap)
 {
-    if (std::erase(endpoint.members, member) != 0 && endpoint.members.empty()) {
-        leave(endpoint);
+    listening_ -= endpoint.map_listener || endpoint.unmap_listener ? 1 : 0;
+    endpoint.map_listener = map;
+    endpoint.unmap_listener = unmap;
+    listening_ += map || unmap ? 1 : 0;
+}
+
+// One change of the memory topology, however many they are.
+void Engine::forget(std::span<const ViommuIdentity> gone)
+{
+    const auto leaves = [](const Endpoint &endpoint) {
+        big_lock.assert_held();
+        return endpoint.members.empty() && endpoint.stable_domain();
+    };
+
+    for (const ViommuIdentity &who : gone) {
+        if (std::erase(who.endpoint->members, who.member) != 0 && leaves(*who.endpoint)) {
+            dying_.push_back(unlink(*who.endpoint));
+        }
     }
+    if (dying_.empty()) {
+        return;
+    }
+    {
+        RouteChange change(route_version_);
+        for (const ViommuIdentity &who : gone) {
+            if (leaves(*who.endpoint)) {
+                point_to(*who.endpoint, nullptr);
+            }
+        }
+    }
+    Endpoint *const only = gone.front().endpoint;
+    settle(gone.size() == 1 ? std::span(&only, 1) : std::span<Endpoint *const>(endpoints_));
+    dying_.clear();
 }
 
 bool Engine::must_translate(const Endpoint &endpoint) const
@@ -226,6 +259,7 @@ DomainPtr Engine::unlink(Endpoint &endpoint)
     }
     // DET-D1
     mapping_count_ -= domain->mappings.size();
+    memory_ -= domain->memory();
     auto node = domains_.extract(domain->id);
     return std::move(node.mapped());
 }
@@ -238,17 +272,6 @@ void Engine::point_to(Endpoint &endpoint, Domain *domain)
     }
     endpoint.domain.store(domain, std::memory_order_release);
     endpoint.entered_mappings = domain && !domain->bypass;
-}
-
-void Engine::leave(Endpoint &endpoint)
-{
-    const DomainPtr dying = unlink(endpoint);
-    {
-        RouteChange change(route_version_);
-        point_to(endpoint, nullptr);
-    }
-    Endpoint *const changed = &endpoint;
-    settle({&changed, 1});
 }
 
 void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments, bool bypass)
@@ -268,8 +291,10 @@ void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments,
     // The old domains live until this returns; nobody can look into them.
     domains_.swap(domains);
     mapping_count_ = 0;
+    memory_ = 0;
     for (const auto &[id, domain] : domains_) {
         mapping_count_ += domain->mappings.size();
+        memory_ += domain->memory();
     }
     faults_.clear();
     settle(endpoints_);
@@ -291,6 +316,7 @@ void Engine::settle(std::span<Endpoint *const> changed)
             return endpoint->translating != must_translate(*endpoint);
         });
     if (switches) {
+        told_others_ = true;
         callbacks_.begin_switch(opaque_);
         for (Endpoint *endpoint : changed) {
             const bool translating = must_translate(*endpoint);
@@ -321,6 +347,7 @@ void Engine::settle(std::span<Endpoint *const> changed)
 void Engine::notify_unmap(const Endpoint &endpoint, uint64_t first, uint64_t last)
 {
     if (endpoint.unmap_listener) {
+        told_others_ = true;
         callbacks_.notify_unmap(opaque_, endpoint.opaque, first, last);
     }
 }
@@ -329,6 +356,7 @@ void Engine::notify_map(const Endpoint &endpoint, const Mapping &mapping)
 {
     // A mapping without rights lets nothing through: nothing to announce.
     if (endpoint.map_listener && mapping.rights() != 0) {
+        told_others_ = true;
         callbacks_.notify_map(opaque_, endpoint.opaque, mapping.iova, mapping.last, mapping.phys,
                               mapping.rights());
     }

@@ -61,7 +61,7 @@ public:
     }
 
     // Queues
-    void handle(ViommuRequest &request) VIOMMU_REQUIRES(big_lock);
+    bool handle(ViommuRequest &request) VIOMMU_REQUIRES(big_lock);
     // The ID that the oldest record would have now; drops those before it that have none.
     std::optional<uint32_t> oldest_fault() VIOMMU_REQUIRES(big_lock);
     bool pop_fault(std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE> record) VIOMMU_REQUIRES(big_lock);
@@ -72,7 +72,8 @@ public:
         VIOMMU_REQUIRES(big_lock);
     void retire(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
     void remove_endpoint(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
-    void forget_member(Endpoint &endpoint, uintptr_t member) VIOMMU_REQUIRES(big_lock);
+    void set_listeners(Endpoint &endpoint, bool map, bool unmap) VIOMMU_REQUIRES(big_lock);
+    void forget(std::span<const ViommuIdentity> gone) VIOMMU_REQUIRES(big_lock);
     bool must_translate(const Endpoint &endpoint) const VIOMMU_REQUIRES(big_lock);
 
     // Migration.  The strings are empty on success.
@@ -116,8 +117,6 @@ private:
     DomainPtr unlink(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
     // Step 2 for one endpoint.
     void point_to(Endpoint &endpoint, Domain *domain) VIOMMU_REQUIRES(big_lock, routes);
-    // Steps 2 and 3: unattached.
-    void leave(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
     // Steps 2 and 3: replaces all domains and attachments.
     struct Attachment {
         Endpoint *endpoint;
@@ -149,8 +148,15 @@ private:
     uint64_t negotiated_ VIOMMU_GUARDED_BY(big_lock) = 0;
     DomainTable domains_ VIOMMU_GUARDED_BY(big_lock);
     std::vector<Endpoint *> endpoints_ VIOMMU_GUARDED_BY(big_lock);
+    std::vector<DomainPtr> dying_ VIOMMU_GUARDED_BY(big_lock); // in forget(); has room for all
     std::unique_ptr<stream::Staged> staged_ VIOMMU_GUARDED_BY(big_lock);
     uint64_t mapping_count_ VIOMMU_GUARDED_BY(big_lock) = 0;
+    uint64_t memory_ VIOMMU_GUARDED_BY(big_lock) = 0; // bytes, of domains and their mappings
+    // Endpoints with listeners, and with regions beyond the engine's.
+    size_t listening_ VIOMMU_GUARDED_BY(big_lock) = 0;
+    size_t with_own_regions_ VIOMMU_GUARDED_BY(big_lock) = 0;
+    // The request in hand kept others busy: listeners, or QEMU's memory topology.
+    bool told_others_ VIOMMU_GUARDED_BY(big_lock) = false;
     uint64_t requests_ VIOMMU_GUARDED_BY(big_lock) = 0;
     uint64_t refused_ VIOMMU_GUARDED_BY(big_lock) = 0;
     // Of endpoints that were freed.

@@ -54,11 +54,16 @@ void fetch_ahead(const void *node)
     }
 }
 
-// Mappings in the tree.
-size_t mappings_below(const MappingSet::Node *node)
+struct Tally {
+    size_t mappings;
+    size_t nodes;
+};
+
+// What is in the tree.
+Tally tally(const MappingSet::Node *node)
 {
     if (node->level == 0) {
-        return static_cast<const MappingSet::Leaf *>(node)->mappings();
+        return {static_cast<const MappingSet::Leaf *>(node)->mappings(), 1};
     }
     const auto &inner = *static_cast<const MappingSet::Inner *>(node);
     const size_t count = own(inner.count);
@@ -67,9 +72,11 @@ size_t mappings_below(const MappingSet::Node *node)
             __builtin_prefetch(own(inner.children[i]));
         }
     }
-    size_t sum = 0;
+    Tally sum{0, 1};
     for (size_t i = 0; i < count; i++) {
-        sum += mappings_below(own(inner.children[i]));
+        const Tally child = tally(own(inner.children[i]));
+        sum.mappings += child.mappings;
+        sum.nodes += child.nodes;
     }
     return sum;
 }
@@ -143,7 +150,8 @@ private:
 };
 
 MappingSet::MappingSet(MappingSet &&other) noexcept
-    : root_(own(other.root_)), size_(std::exchange(other.size_, 0)), graveyard_(other.graveyard_)
+    : root_(own(other.root_)), size_(std::exchange(other.size_, 0)),
+      nodes_(std::exchange(other.nodes_, 0)), graveyard_(other.graveyard_)
 {
     other.root_.store(nullptr, std::memory_order_relaxed);
 }
@@ -153,6 +161,14 @@ MappingSet::~MappingSet()
     if (Node *const root = own(root_)) {
         NodePool::instance().free(root);
     }
+}
+
+// A leaf, and what is split above it, and a new root.
+const size_t MappingSet::kInsertMemory = (kMaxDepth + 1) * kNodeSize;
+
+size_t MappingSet::memory() const
+{
+    return nodes_ * kNodeSize;
 }
 
 std::optional<Mapping> MappingSet::find(uint64_t iova, Sighting &sighting) const
@@ -293,6 +309,7 @@ bool MappingSet::insert(const Mapping &mapping)
         fresh->insert(0, mapping);
         poke(root_, static_cast<Node *>(fresh.release()));
         size_++;
+        nodes_++;
         return true;
     }
     const size_t at = leaf->lower(mapping.iova);
@@ -395,7 +412,9 @@ void MappingSet::split(Path &path, const Mapping &mapping)
         poke(new_root->keys[0], key);
         poke(new_root->count, uint16_t{2});
         poke(root_, static_cast<Node *>(new_root.release()));
+        nodes_++;
     }
+    nodes_ += 1 + (path.depth - top);
 }
 
 std::optional<MappingSet::Removed> MappingSet::remove(uint64_t first, uint64_t last)
@@ -454,6 +473,7 @@ void MappingSet::clear()
     poke(root_, static_cast<Node *>(nullptr));
     discarded.add(root);
     size_ = 0;
+    nodes_ = 0;
 }
 
 // The range reaches from one leaf into another and splits no mapping.
@@ -483,7 +503,9 @@ MappingSet::Removed MappingSet::cut(uint64_t first, uint64_t last)
         if (begin < end) {
             for (size_t i = begin; i < end; i++) {
                 Node *const child = own(inner.children[i]);
-                removed.count += mappings_below(child);
+                const Tally gone = tally(child);
+                removed.count += gone.mappings;
+                nodes_ -= gone.nodes;
                 discarded.add(child);
             }
             Change change(inner);
@@ -564,6 +586,7 @@ bool MappingSet::mend(Path &path, Discarded &discarded)
                 above.inner->erase(above.child, above.child + 1);
             }
             discarded.add(path.node(top));
+            nodes_ -= level - top + 1;
             return true;
         }
 
@@ -593,6 +616,7 @@ bool MappingSet::mend(Path &path, Discarded &discarded)
             above.inner->erase(left_at + 1, left_at + 2);
         }
         discarded.add(&right);
+        nodes_--;
         return true;
     }
 
@@ -612,6 +636,7 @@ bool MappingSet::mend(Path &path, Discarded &discarded)
         poke(inner.count, uint16_t{0}); // its child stays
     }
     discarded.add(&root);
+    nodes_--;
     return true;
 }
 

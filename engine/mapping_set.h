@@ -130,6 +130,11 @@ public:
     size_t size() const { return size_; }
     bool empty() const { return size_ == 0; }
 
+    // Bytes of its nodes.
+    size_t memory() const;
+    // The most by which one insert() makes them more.
+    static const size_t kInsertMemory;
+
     // The lowest mapping that starts at or above `iova`.
     std::optional<Mapping> next(uint64_t iova) const;
 
@@ -178,6 +183,7 @@ private:
     std::atomic<Node *> root_{nullptr};
     std::atomic<uint64_t> discards_{0};
     size_t size_ = 0;
+    size_t nodes_ = 0;
     Graveyard *graveyard_;
 };
 

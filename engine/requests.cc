@@ -29,8 +29,9 @@ template <typename T> bool contains(const std::vector<T> &vector, const T &value
 
 } // namespace
 
-void Engine::handle(ViommuRequest &request)
+bool Engine::handle(ViommuRequest &request)
 {
+    told_others_ = false;
     const size_t size = std::min<size_t>(request.in_size, VIOMMU_REQUEST_MAX);
     const Answered answered =
         answer(wire::GuestBytes({request.in, size}), request.writable, request.out);
@@ -39,6 +40,7 @@ void Engine::handle(ViommuRequest &request)
     if (answered.used == 0 || answered.status != Status::Ok) {
         refused_++;
     }
+    return told_others_;
 }
 
 Engine::Answered Engine::answer(const wire::GuestBytes &in, size_t writable, uint8_t *out)
@@ -144,12 +146,15 @@ Status Engine::attach(const wire::AttachRequest &request)
         make_room(target->endpoints);
     } else {
         const bool current_dies = current && current->endpoints.size() == 1;
-        if (domains_.size() - (current_dies ? 1 : 0) >= settings_.max_domains) {
+        const uint64_t stays = memory_ - (current_dies ? current->memory() : 0);
+        if (domains_.size() - (current_dies ? 1 : 0) >= settings_.max_domains ||
+            stays + Domain::kMemory > settings_.max_memory) {
             return Status::NoMem; // W11
         }
         DomainPtr fresh = make_domain(request.domain, bypass);
         make_room(fresh->endpoints);
         target = domains_.emplace(request.domain, std::move(fresh)).first->second.get();
+        memory_ += target->memory();
     }
 
     // ATT-6, ATT-7, ATT-10, W6: from here on nothing can fail.  The other
@@ -181,7 +186,7 @@ Status Engine::detach(const wire::DetachRequest &request)
     if (!domain || domain->id != request.domain || !contains(endpoint.members, who->member)) {
         return Status::Inval; // DET-3
     }
-    forget_member(endpoint, who->member);
+    forget({&*who, 1});
     return Status::Ok;
 }
 
@@ -211,23 +216,30 @@ Status Engine::map(const wire::MapRequest &request)
     if (regions_overlap(settings_.regions, mapping.iova, mapping.last)) {
         return Status::Inval;
     }
-    for (const Endpoint *endpoint : domain->endpoints) {
-        if (endpoint->own_regions &&
-            regions_overlap(endpoint->regions, mapping.iova, mapping.last)) {
-            return Status::Inval;
+    if (with_own_regions_ > 0) {
+        for (const Endpoint *endpoint : domain->endpoints) {
+            if (endpoint->own_regions &&
+                regions_overlap(endpoint->regions, mapping.iova, mapping.last)) {
+                return Status::Inval;
+            }
         }
     }
-    if (mapping_count_ >= settings_.max_mappings) {
+    if (mapping_count_ >= settings_.max_mappings ||
+        memory_ + MappingSet::kInsertMemory > settings_.max_memory) {
         return domain->mappings.overlaps(mapping.iova, mapping.last) ? Status::Inval
                                                                      : Status::NoMem; // W11
     }
 
+    const size_t before = domain->mappings.memory();
     if (!domain->mappings.insert(mapping)) {
         return Status::Inval; // MAP-2
     }
     mapping_count_++;
-    for (const Endpoint *endpoint : domain->endpoints) {
-        notify_map(*endpoint, mapping);
+    memory_ += domain->mappings.memory() - before;
+    if (listening_ > 0) {
+        for (const Endpoint *endpoint : domain->endpoints) {
+            notify_map(*endpoint, mapping);
+        }
     }
     return Status::Ok;
 }
@@ -248,13 +260,15 @@ Status Engine::unmap(const wire::UnmapRequest &request)
     if (request.virt_end < request.virt_start) {
         return Status::Inval; // W1
     }
+    const size_t before = domain->mappings.memory();
     const std::optional<MappingSet::Removed> removed =
         domain->mappings.remove(request.virt_start, request.virt_end);
     if (!removed) {
         return Status::Range; // UNM-4
     }
     mapping_count_ -= removed->count; // UNM-5
-    if (removed->count > 0) {
+    memory_ -= before - domain->mappings.memory();
+    if (removed->count > 0 && listening_ > 0) {
         // From the first to the last that went nothing is mapped any more, so that
         // one announcement tells of all, however many they were (W24).
         for (const Endpoint *endpoint : domain->endpoints) {

@@ -24,6 +24,7 @@ struct Settings {
     bool topology_array;
     uint64_t max_mappings;
     uint32_t max_domains;
+    uint64_t max_memory;
     Regions regions;
 
     // Why `config` cannot be, nullptr if it can.

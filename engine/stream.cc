@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "stream.h"
 
+#include "endpoint.h"
+
 #include <array>
 #include <set>
 
@@ -107,7 +109,9 @@ private:
         if (!settings_.domain_in_range(domain.id)) {
             throw Malformed{name(domain) + " is out of range"};
         }
+        memory_ += Domain::kMemory;
         read_mappings(domain);
+        memory_ += domain.mappings.memory();
         while (reader_.flag()) {
             const auto id = reader_.number<uint32_t>();
             if (endpoints_.size() >= kMaxEndpoints) {
@@ -158,6 +162,11 @@ private:
                          }
                          domain.mappings.insert(mapping);
                          mappings_++;
+                         if (memory_ + domain.mappings.memory() > settings_.max_memory) {
+                             throw Malformed{name(domain) + " takes more than is left of " +
+                                             std::to_string(settings_.max_memory) +
+                                             " bytes of max-memory"};
+                         }
                          first = false;
                          previous_last = mapping.last;
                      });
@@ -166,6 +175,7 @@ private:
     Reader reader_;
     const Settings &settings_;
     uint64_t mappings_ = 0;        // in all domains
+    uint64_t memory_ = 0;          // bytes, of all domains and their mappings
     std::set<uint32_t> endpoints_; // in all domains
 };
 

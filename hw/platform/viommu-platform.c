@@ -30,7 +30,7 @@ typedef struct Platform {
     GPtrArray *iommus;          /* VirtIOIOMMU, in the order of their index */
     GHashTable *spaces;         /* ViommuPlace -> ViommuSpace */
     GPtrArray *root_buses;      /* PCIBus, by number; fixed at machine-done */
-    GPtrArray *functions;       /* PCIDevice; NULL: to be collected anew */
+    GArray *functions;          /* Function; NULL: to be collected anew */
     GPtrArray *transports;      /* DeviceState, by address; likewise */
     ViommuTopology *topology;   /* NULL before machine-done */
     DeviceListener device_listener;
@@ -41,6 +41,11 @@ typedef struct Platform {
 } Platform;
 
 static Platform platform;
+
+typedef struct Function {
+    PCIDevice *dev;
+    bool enabled;               /* when it was looked at last */
+} Function;
 
 char *viommu_platform_device_name(DeviceState *dev)
 {
@@ -93,8 +98,10 @@ static void drop_space(gpointer space)
 static VirtIOIOMMU *manager_of_id(uint32_t id)
 {
     for (guint i = 0; i < platform.iommus->len; i++) {
-        if (viommu_topology_manages(platform.topology, i, id)) {
-            return g_ptr_array_index(platform.iommus, i);
+        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
+
+        if (viommu_topology_manages(platform.topology, s->index, id)) {
+            return s;
         }
     }
     return NULL;
@@ -113,8 +120,11 @@ static VirtIOIOMMU *manager_of(const ViommuSpace *space)
     }
     name = viommu_pci_root_bus_name(root);
     for (guint i = 0; i < platform.iommus->len; i++) {
-        if (viommu_topology_root_bus_iommu(platform.topology, name) == i) {
-            return g_ptr_array_index(platform.iommus, i);
+        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
+
+        if (viommu_topology_root_bus_iommu(platform.topology, name) ==
+            s->index) {
+            return s;
         }
     }
     return NULL;
@@ -323,9 +333,18 @@ static void device_realized(DeviceListener *listener, DeviceState *dev)
         (PCIDevice *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE);
 
     if (pci_dev) {
-        g_clear_pointer(&platform.functions, g_ptr_array_unref);
+        g_clear_pointer(&platform.functions, g_array_unref);
         hook_expander(pci_dev);
     }
+}
+
+static void add_member(GArray *gone, ViommuSpace *space, void *member)
+{
+    ViommuIdentity who = {
+        .endpoint = space->endpoint, .member = (uintptr_t)member,
+    };
+
+    g_array_append_val(gone, who);
 }
 
 /*
@@ -333,15 +352,26 @@ static void device_realized(DeviceListener *listener, DeviceState *dev)
  * attached what is behind it: without any, the attachment ends as well, or the
  * next one to come would inherit it.
  */
-static void forget_function(ViommuSpace *space, PCIDevice *dev)
+static void add_function(GArray *gone, ViommuSpace *space, PCIDevice *dev)
 {
     ViommuPlace place = viommu_pci_dma_place(dev);
 
-    viommu_endpoint_forget_member(space->endpoint, (uintptr_t)dev);
+    add_member(gone, space, dev);
     if (place_equal(&place, &space->place) &&
         !viommu_pci_place_in_use(platform.root_buses, &place)) {
-        viommu_endpoint_forget_member(space->endpoint, (uintptr_t)space);
+        add_member(gone, space, space);
     }
+}
+
+static GArray *members_new(void)
+{
+    return g_array_new(false, false, sizeof(ViommuIdentity));
+}
+
+static void forget_members(VirtIOIOMMU *s, const GArray *gone)
+{
+    viommu_engine_forget(s->engine, (const ViommuIdentity *)gone->data,
+                         gone->len);
 }
 
 static void device_unrealized(DeviceListener *listener, DeviceState *dev)
@@ -354,7 +384,7 @@ static void device_unrealized(DeviceListener *listener, DeviceState *dev)
     if (!pci_dev) {
         return;
     }
-    g_clear_pointer(&platform.functions, g_ptr_array_unref);
+    g_clear_pointer(&platform.functions, g_array_unref);
     g_hash_table_remove(platform.switched_off, pci_dev);
     g_hash_table_iter_init(&iter, spaces());
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
@@ -362,9 +392,21 @@ static void device_unrealized(DeviceListener *listener, DeviceState *dev)
 
         if (viommu_pci_place_gone(&space->place, pci_dev)) {
             g_hash_table_iter_remove(&iter);
-        } else if (space->s) {
-            forget_function(space, pci_dev);
         }
+    }
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
+        g_autoptr(GArray) gone = members_new();
+
+        g_hash_table_iter_init(&iter, spaces());
+        while (g_hash_table_iter_next(&iter, NULL, &value)) {
+            ViommuSpace *space = value;
+
+            if (space->s == s) {
+                add_function(gone, space, pci_dev);
+            }
+        }
+        forget_members(s, gone);
     }
 }
 
@@ -389,6 +431,35 @@ static void note_switched_off(PCIDevice *dev)
     }
 }
 
+static bool collect_functions(void)
+{
+    bool settled;
+    g_autoptr(GPtrArray) devices = viommu_pci_functions(platform.root_buses,
+                                                        &settled);
+
+    platform.functions = g_array_sized_new(false, false, sizeof(Function),
+                                           devices->len);
+    for (guint i = 0; i < devices->len; i++) {
+        Function function = { .dev = g_ptr_array_index(devices, i) };
+
+        g_array_append_val(platform.functions, function);
+    }
+    return settled;
+}
+
+/* Before every batch of requests, so it had better be quick. */
+static bool functions_as_before(void)
+{
+    const Function *functions = (const Function *)platform.functions->data;
+
+    for (guint i = 0; i < platform.functions->len; i++) {
+        if (functions[i].dev->enabled != functions[i].enabled) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void look_for_switched_off(void)
 {
     bool settled = true;
@@ -397,19 +468,22 @@ static void look_for_switched_off(void)
         return;
     }
     if (!platform.functions) {
-        platform.functions = viommu_pci_functions(platform.root_buses,
-                                                  &settled);
+        settled = collect_functions();
+    } else if (functions_as_before()) {
+        return;
     }
     for (guint i = 0; i < platform.functions->len; i++) {
-        PCIDevice *dev = g_ptr_array_index(platform.functions, i);
+        Function *function = &g_array_index(platform.functions, Function, i);
+        PCIDevice *dev = function->dev;
 
+        function->enabled = dev->enabled;
         /* One that fails to be realized vanishes without a word. */
         if (DEVICE(dev)->realized && viommu_pci_switched_off(dev)) {
             note_switched_off(dev);
         }
     }
     if (!settled) {
-        g_clear_pointer(&platform.functions, g_ptr_array_unref);
+        g_clear_pointer(&platform.functions, g_array_unref);
     }
 }
 
@@ -429,13 +503,19 @@ static void forget_switched_off(void *opaque)
     }
     devices = platform.switched_off;
     platform.switched_off = g_hash_table_new(NULL, NULL);
-    g_hash_table_iter_init(&iter, devices);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        ViommuSpace *space = managed_space_of(key);
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
+        g_autoptr(GArray) gone = members_new();
 
-        if (space) {
-            forget_function(space, key);
+        g_hash_table_iter_init(&iter, devices);
+        while (g_hash_table_iter_next(&iter, &key, NULL)) {
+            ViommuSpace *space = managed_space_of(key);
+
+            if (space && space->s == s) {
+                add_function(gone, space, key);
+            }
         }
+        forget_members(s, gone);
     }
 }
 
@@ -574,6 +654,7 @@ static bool build_topology(Error **errp)
     for (guint i = 0; i < platform.iommus->len; i++) {
         VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
 
+        s->index = i;
         g_ptr_array_add(names, iommu_name(s));
         iommus[i] = (ViommuIommuDesc) {
             .name = g_ptr_array_index(names, names->len - 1),

@@ -368,6 +368,7 @@ static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
         .topology_array = s->topology != VIOMMU_ARRAY_OFF,
         .max_mappings = s->max_mappings,
         .max_domains = s->max_domains,
+        .max_memory = s->max_memory,
     };
     ViommuEngine *engine;
     char error[256];
@@ -464,6 +465,11 @@ static void viommu_device_realize(DeviceState *dev, Error **errp)
     VirtIODevice *vdev = VIRTIO_DEVICE(dev);
     VirtIOIOMMU *s = VIRTIO_IOMMU(dev);
 
+    /* Address spaces have the engine of the first time in hand. */
+    if (s->engine) {
+        error_setg(errp, "a virtio-iommu cannot be realized a second time");
+        return;
+    }
     if (!find_transport(s, errp)) {
         return;
     }
@@ -504,6 +510,7 @@ static void viommu_instance_finalize(Object *obj)
     VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
 
     if (s->engine) {
+        viommu_queue_finalize(s);
         viommu_engine_free(s->engine);
     }
     g_free(s->resv_regions);
@@ -570,6 +577,7 @@ static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
     visit_u64(v, "requests-refused", stats.requests_refused, errp);
     visit_u64(v, "mappings", stats.mappings, errp);
     visit_u64(v, "domains", stats.domains, errp);
+    visit_u64(v, "memory", stats.memory, errp);
     visit_end_struct(v, NULL);
 }
 
@@ -603,6 +611,7 @@ static const Property viommu_properties[] = {
     DEFINE_PROP_BOOL("sparse-page-sizes", VirtIOIOMMU, sparse_page_sizes,
                      true),
     DEFINE_PROP_UINT32("max-domains", VirtIOIOMMU, max_domains, 65536),
+    DEFINE_PROP_SIZE("max-memory", VirtIOIOMMU, max_memory, 512 * MiB),
 };
 
 /*
@@ -679,8 +688,8 @@ static void viommu_register_types(void)
 {
     /* A second type of one name would end QEMU. */
     if (object_class_by_name(TYPE_VIRTIO_IOMMU)) {
-        warn_report("device module virtio-iommu ignored: this QEMU has a "
-                    "virtio-iommu built in");
+        warn_report("device module virtio-iommu ignored: there is a "
+                    "virtio-iommu already, built in or of another module file");
         return;
     }
     viommu_space_register_types();

@@ -35,6 +35,7 @@ struct VirtIOIOMMU {
     uint8_t aw_bits;
     uint64_t max_mappings;
     uint32_t max_domains;
+    uint64_t max_memory;        /* bytes */
     bool sparse_page_sizes;
     ViommuRegion *resv_regions;
     uint32_t nr_resv_regions;
@@ -43,14 +44,14 @@ struct VirtIOIOMMU {
     ViommuArrayLayout topology;
     size_t config_limit;        /* most that the transport's window shows */
 
-    VirtQueue *req_vq;
+    VirtQueue *req_vq;          /* NULL: not realized */
     VirtQueue *event_vq;
     QEMUBH *request_bh;
     QEMUBH *event_bh;
-    uint8_t *replies;           /* of one batch, reply_max bytes each */
-    size_t reply_max;
+    uint8_t *reply;             /* to the request in hand */
 
     ViommuEngine *engine;
+    uint32_t index;             /* in the model */
     uint64_t features;
     uint8_t *array;             /* config space from byte 36 on; NULL: stock */
     size_t array_size;
@@ -136,6 +137,7 @@ void viommu_pci_register_types(void);
 
 void viommu_queue_init(VirtIOIOMMU *s);
 void viommu_queue_cleanup(VirtIOIOMMU *s);
+void viommu_queue_finalize(VirtIOIOMMU *s);
 
 /* Stop what is scheduled; after a reset nothing must be left of it. */
 void viommu_queue_cancel(VirtIOIOMMU *s);

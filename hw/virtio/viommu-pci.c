@@ -33,10 +33,10 @@ static void viommu_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
     PCIBus *bus = pci_get_bus(&proxy->pci_dev);
 
     if (!pci_bus_is_root(bus)) {
-        g_autofree char *name = viommu_platform_device_name(DEVICE(proxy));
-
+        /* Not by its address: the bus has no number yet. */
         error_setg(errp, "IOMMU %s must be plugged on a root bus, not on %s",
-                   name, BUS(bus)->name);
+                   DEVICE(proxy)->id ?: object_get_typename(OBJECT(proxy)),
+                   BUS(bus)->name);
         return;
     }
     dev->vdev.transport = DEVICE(proxy);

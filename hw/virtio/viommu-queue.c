@@ -6,78 +6,103 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/iov.h"
+#include "qemu/rcu.h"
+#include "qemu/timer.h"
 #include "hw/virtio/virtio.h"
 
 #include "hw/platform/viommu-platform.h"
 #include "hw/virtio/viommu-device.h"
 #include "trace-viommu.h"
 
-/* Requests that are popped, applied and published together. */
+/* Requests that are published together. */
 #define BATCH 64
 
-/* After so many the main loop gets its turn before the rest is served. */
+/*
+ * W24: after so many the main loop gets its turn before the rest is served, or
+ * after so long, if others than the engine have to do with them: the memory
+ * topology is the machine's, and back ends may be slow to listen.
+ */
 #define BATCHES_PER_RUN 4
+#define NS_PER_RUN (2 * SCALE_MS)
+
+typedef struct Run {
+    VirtIOIOMMU *s;
+    int64_t deadline;           /* from the first slow request on; 0: none yet */
+    bool over;
+} Run;
 
 /*
  * GEN-1: nothing is taken from a queue before DRIVER_OK.  Nor while the machine
  * is stopped, as its memory may be under way to another host.
  */
-static bool queues_usable(VirtIODevice *vdev)
+static bool queues_usable(VirtIOIOMMU *s)
 {
-    return (vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) && !vdev->broken &&
+    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+
+    return s->req_vq && (vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) && !vdev->broken &&
            vdev->vm_running;
 }
 
-static unsigned serve_batch(VirtIOIOMMU *s, VirtQueue *vq)
+static void serve_one(Run *run, VirtQueueElement *elem, unsigned index)
 {
-    VirtIODevice *vdev = VIRTIO_DEVICE(s);
-    VirtQueueElement *elems[BATCH];
-    ViommuRequest requests[BATCH];
-    uint8_t in[BATCH][VIOMMU_REQUEST_MAX];
+    VirtIOIOMMU *s = run->s;
+    uint8_t in[VIOMMU_REQUEST_MAX];
+    ViommuRequest request = {
+        .in = in,
+        .in_size = iov_to_buf(elem->out_sg, elem->out_num, 0, in, sizeof(in)),
+        .out = s->reply,
+        .writable = iov_size(elem->in_sg, elem->in_num),
+    };
+    size_t used;
+
+    if (viommu_engine_handle(s->engine, &request)) {
+        int64_t now = get_clock();
+
+        run->deadline = run->deadline ?: now + NS_PER_RUN;
+        run->over = now >= run->deadline;
+    }
+    used = iov_from_buf(elem->in_sg, elem->in_num, 0, request.out, request.used);
+    WITH_RCU_READ_LOCK_GUARD() {
+        virtqueue_fill(s->req_vq, elem, used, index);
+    }
+}
+
+static unsigned serve_batch(Run *run)
+{
+    VirtQueue *vq = run->s->req_vq;
     unsigned n;
 
     /* Asking first is cheap; to pop nothing costs as much as a request. */
-    for (n = 0; n < BATCH && !virtio_queue_empty(vq); n++) {
-        VirtQueueElement *elem = virtqueue_pop(vq, sizeof(*elem));
+    for (n = 0; n < BATCH && !run->over && !virtio_queue_empty(vq); n++) {
+        g_autofree VirtQueueElement *elem = virtqueue_pop(vq, sizeof(*elem));
 
         if (!elem) {
             break;
         }
-        elems[n] = elem;
-        requests[n] = (ViommuRequest) {
-            .in = in[n],
-            .in_size = iov_to_buf(elem->out_sg, elem->out_num, 0, in[n],
-                                  VIOMMU_REQUEST_MAX),
-            .out = s->replies + n * s->reply_max,
-            .writable = iov_size(elem->in_sg, elem->in_num),
-        };
+        if (n == 0) {
+            viommu_platform_settle();
+        }
+        serve_one(run, elem, n);
     }
-    if (!n) {
-        return 0;
+    if (n) {
+        WITH_RCU_READ_LOCK_GUARD() {
+            virtqueue_flush(vq, n);
+        }
+        virtio_notify(VIRTIO_DEVICE(run->s), vq);
+        trace_viommu_requests(n);
     }
-
-    viommu_platform_settle();
-    viommu_engine_handle(s->engine, requests, n);
-
-    for (unsigned i = 0; i < n; i++) {
-        size_t used = iov_from_buf(elems[i]->in_sg, elems[i]->in_num, 0,
-                                   requests[i].out, requests[i].used);
-
-        virtqueue_fill(vq, elems[i], used, i);
-        g_free(elems[i]);
-    }
-    virtqueue_flush(vq, n);
-    virtio_notify(vdev, vq);
-    trace_viommu_requests(n);
     return n;
 }
 
 static void serve_requests(VirtIOIOMMU *s)
 {
-    VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    Run run = { .s = s };
 
-    for (int i = 0; i < BATCHES_PER_RUN; i++) {
-        if (!queues_usable(vdev) || serve_batch(s, s->req_vq) < BATCH) {
+    for (int i = 0; i < BATCHES_PER_RUN && !run.over; i++) {
+        if (!queues_usable(s)) {
+            return;
+        }
+        if (serve_batch(&run) < BATCH && !run.over) {
             return;
         }
     }
@@ -91,7 +116,7 @@ static void serve_events(VirtIOIOMMU *s)
 
     /* A buffer that is taken is used: what is put back would have to be counted
      * in descriptors where the ring is packed. */
-    while (queues_usable(vdev) && viommu_engine_fault_ready(s->engine)) {
+    while (queues_usable(s) && viommu_engine_fault_ready(s->engine)) {
         uint8_t record[VIOMMU_FAULT_RECORD_SIZE];
         VirtQueueElement *elem = virtqueue_pop(s->event_vq, sizeof(*elem));
 
@@ -159,17 +184,23 @@ void viommu_queue_init(VirtIOIOMMU *s)
     s->event_vq = virtio_add_queue(vdev, VIOMMU_QUEUE_SIZE, handle_events);
     s->request_bh = virtio_bh_new_guarded(DEVICE(s), request_bh, s);
     s->event_bh = virtio_bh_new_guarded(DEVICE(s), event_bh, s);
-    s->reply_max = viommu_engine_reply_max(s->engine);
-    s->replies = g_malloc(s->reply_max * BATCH);
+    s->reply = g_malloc(viommu_engine_reply_max(s->engine));
 }
 
 void viommu_queue_cleanup(VirtIOIOMMU *s)
 {
     virtio_delete_queue(s->req_vq);
     virtio_delete_queue(s->event_vq);
+    s->req_vq = s->event_vq = NULL;
+}
+
+/* Until now threads that do DMA may have had a fault to tell of, and buses reset
+ * what was unrealized and is still on them. */
+void viommu_queue_finalize(VirtIOIOMMU *s)
+{
     g_clear_pointer(&s->request_bh, qemu_bh_delete);
     g_clear_pointer(&s->event_bh, qemu_bh_delete);
-    g_clear_pointer(&s->replies, g_free);
+    g_clear_pointer(&s->reply, g_free);
 }
 
 void viommu_queue_cancel(VirtIOIOMMU *s)

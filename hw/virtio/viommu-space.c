@@ -26,22 +26,33 @@
 QEMU_BUILD_BUG_ON((int)IOMMU_RO != VIOMMU_READ);
 QEMU_BUILD_BUG_ON((int)IOMMU_WO != VIOMMU_WRITE);
 
+/* The region at the start of the block around @phys; whether it has all of it. */
+static MemoryRegion *region_of_block(hwaddr phys, hwaddr mask, bool *all)
+{
+    hwaddr xlat, len = mask + 1;
+    MemoryRegion *mr = address_space_translate(&address_space_memory,
+                                               phys & ~mask, &xlat, &len, false,
+                                               MEMTXATTRS_UNSPECIFIED);
+
+    *all = len == mask + 1;
+    return mr;
+}
+
 /*
  * vhost looks up only the start of a block in guest memory and trusts that the
- * rest of it follows: shrink the block until it lies within one RAM section.
- * Called within an RCU critical section.
+ * rest of it follows: shrink the block until it lies within one RAM section, if
+ * RAM is what is looked for.  Called within an RCU critical section.
  */
 static hwaddr clip_to_ram(hwaddr phys, hwaddr mask)
 {
-    while (mask) {
-        hwaddr xlat, len = mask + 1;
+    bool all, ram = memory_region_is_ram(region_of_block(phys, 0, &all));
 
-        address_space_translate(&address_space_memory, phys & ~mask, &xlat,
-                                &len, false, MEMTXATTRS_UNSPECIFIED);
-        if (len == mask + 1) {
+    for (; mask; mask >>= 1) {
+        MemoryRegion *mr = region_of_block(phys, mask, &all);
+
+        if (all && (memory_region_is_ram(mr) || !ram)) {
             break;
         }
-        mask >>= 1;
     }
     return mask;
 }
@@ -293,22 +304,25 @@ void viommu_space_bind(ViommuSpace *space, VirtIOIOMMU *s)
     memory_region_transaction_commit();
 }
 
+/* One change of the memory topology: nothing, where it bypassed. */
 void viommu_space_unbind(ViommuSpace *space)
 {
-    viommu_endpoint_retire(space->endpoint);
     memory_region_transaction_begin();
+    viommu_endpoint_retire(space->endpoint);
     set_translating(space, false);
     memory_region_transaction_commit();
 }
 
 void viommu_space_drop(ViommuSpace *space)
 {
+    memory_region_transaction_begin();
     if (space->endpoint) {
         viommu_endpoint_retire(space->endpoint);
     }
     address_space_destroy(&space->as);
     memory_region_del_subregion(&space->root, &space->bypass);
     memory_region_del_subregion(&space->root, MEMORY_REGION(&space->iommu));
+    memory_region_transaction_commit();
     object_unref(OBJECT(space));
 }
 

@@ -59,6 +59,8 @@ static int viommu_post_load(void *opaque, int version_id)
     VirtIOIOMMU *s = opaque;
     char sentence[256];
 
+    /* From now on a function that is switched off is noticed. */
+    viommu_platform_settle();
     if (!viommu_engine_load_commit(s->engine, sentence, sizeof(sentence))) {
         error_report("virtio-iommu: the incoming state does not fit this "
                      "machine: %s", sentence);

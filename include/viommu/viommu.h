@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a structure, a function or the meaning of one changes. */
-#define VIOMMU_ABI_VERSION 3u
+#define VIOMMU_ABI_VERSION 4u
 
 /* The ABI version the C++ side was compiled with.  Any thread. */
 uint32_t viommu_abi_version(void) VIOMMU_NOEXCEPT;
@@ -160,6 +160,8 @@ typedef struct ViommuEngineConfig {
                                   ATTACH's BYPASS flag is honoured */
     uint64_t max_mappings;     /* per engine; beyond it MAP answers NOMEM */
     uint32_t max_domains;      /* per engine; beyond it ATTACH answers NOMEM */
+    uint64_t max_memory;       /* bytes of domains and mappings, per engine; before
+                                  it is exceeded MAP and ATTACH answer NOMEM */
     const ViommuRegion *regions; /* of every endpoint; copied */
     size_t region_count;
 } ViommuEngineConfig;
@@ -222,11 +224,12 @@ typedef struct ViommuRequest {
 /* The most that a reply takes: probe_size + 4. */
 size_t viommu_engine_reply_max(const ViommuEngine *engine) VIOMMU_NOEXCEPT;
 
-/* Applies requests in order.  Each is parsed, validated, then committed: a
- * refused request changes nothing.  Used length 0 means the chain goes back
- * unwritten (OPS-2, OPS-D1, PRB-3).  Under the big lock. */
-void viommu_engine_handle(ViommuEngine *engine, ViommuRequest *requests,
-                          size_t count) VIOMMU_NOEXCEPT;
+/* Applies a request: it is parsed, validated, then committed; a refused one
+ * changes nothing.  Used length 0 means the chain goes back unwritten (OPS-2,
+ * OPS-D1, PRB-3).  Returns true if listeners were told or the memory topology
+ * was switched, which takes as long as they take (W24).  Under the big lock. */
+bool viommu_engine_handle(ViommuEngine *engine,
+                          ViommuRequest *request) VIOMMU_NOEXCEPT;
 
 /* Takes the oldest pending fault as a wire record; false if there is none.
  * Under the big lock.  FLT-1..FLT-6. */
@@ -246,6 +249,7 @@ typedef struct ViommuStats {
     uint64_t requests_refused; /* status other than OK, or not answered */
     uint64_t mappings;     /* live now */
     uint64_t domains;      /* live now */
+    uint64_t memory;       /* bytes that they take, see max_memory */
 } ViommuStats;
 
 void viommu_engine_stats(const ViommuEngine *engine, ViommuStats *out) VIOMMU_NOEXCEPT;
@@ -272,11 +276,11 @@ void viommu_endpoint_retire(ViommuEndpoint *endpoint) VIOMMU_NOEXCEPT;
  * viommu_endpoint_translate() for it. */
 void viommu_endpoint_free(ViommuEndpoint *endpoint) VIOMMU_NOEXCEPT;
 
-/* One of the functions behind the endpoint is gone or disabled.  The endpoint
- * is detached when none of the members that were attached remains.  Under the
- * big lock. */
-void viommu_endpoint_forget_member(ViommuEndpoint *endpoint,
-                                   uintptr_t member) VIOMMU_NOEXCEPT;
+/* These functions behind endpoints of the engine are gone or disabled, all at
+ * once.  An endpoint is detached when none of the members that were attached
+ * remains; one switch does for all.  Under the big lock. */
+void viommu_engine_forget(ViommuEngine *engine, const ViommuIdentity *gone,
+                          size_t count) VIOMMU_NOEXCEPT;
 
 /* True if accesses must go through viommu_endpoint_translate(); false if the
  * endpoint bypasses.  BYP-1, BYP-2.  Under the big lock. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A virtio-iommu as its guest sees it: config space and batches of requests."""
 import struct
+import time
 
 from qtest import QemuError
 
@@ -10,6 +11,7 @@ F_WANTED = 0b10111 | F_INDIRECT | F_VERSION_1
 ATTACH, PROBE = 1, 5
 OK, NOENT = 0, 6
 DEPTH = 256
+PATIENCE = 30  # seconds
 UNWRITTEN = 0xa5
 INDIRECT, NEXT, WRITE = 4, 1, 2
 
@@ -190,14 +192,20 @@ class Viommu:
         """Answers of exactly DEPTH requests."""
         q, base = self.qemu, self.base
         q.store(base + REQUESTS, b"".join(requests))
-        self.done = self.done + DEPTH & 0xffff
+        before, self.done = self.done, self.done + DEPTH & 0xffff
         *_, used = q.many([f"memset {base + TAILS:#x} {4 * DEPTH:#x} {UNWRITTEN:#x}",
                            f"writew {base + AVAIL + 2:#x} {self.done:#x}",
                            f"{self.transport.NOTIFY} {self.doorbell:#x} 0",
                            f"readw {base + USED + 2:#x}"])
-        # Drivers spin until the answer is there, so it is there when the kick returns.
-        if int(used, 16) != self.done:
+        # Drivers spin until the answer is there, so the first is there when the kick
+        # returns, and all if they were quick to give [W24].
+        if int(used, 16) == before:
             raise QemuError("the device does not answer requests before the kick returns")
+        limit = time.monotonic() + PATIENCE
+        while int(used, 16) != self.done:
+            if time.monotonic() > limit:
+                raise QemuError(f"the device does not answer requests within {PATIENCE} s")
+            used, = q.many([f"readw {base + USED + 2:#x}"])
         tails = q.load(base + TAILS, 4 * DEPTH)
         if any(tails[i::4].strip(b"\0") for i in (1, 2, 3)):
             raise QemuError("reserved bytes of an answer are not 0")

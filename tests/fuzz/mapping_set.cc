@@ -9,6 +9,7 @@
 #include "check.h"
 #include "input.h"
 #include "model.h"
+#include "node_pool.h"
 
 #include <algorithm>
 #include <map>
@@ -135,7 +136,7 @@ std::pair<uint64_t, uint64_t> range(Input &input)
 class Both
 {
 public:
-    explicit Both(Cemetery *cemetery) : set_(cemetery) {}
+    explicit Both(Cemetery *cemetery) : set_(cemetery), buries_(cemetery != nullptr) {}
 
     void insert(const Mapping &mapping)
     {
@@ -187,6 +188,9 @@ public:
             found = set_.after(mapping);
         }
         FUZZ_CHECK(!found);
+        if (!buries_) {
+            FUZZ_CHECK_EQ(set_.memory(), viommu::NodePool::instance().use().nodes * 1024);
+        }
     }
 
     void move()
@@ -203,6 +207,7 @@ private:
 
     MappingSet set_;
     NaiveSet naive_;
+    const bool buries_;
 };
 
 // Hundreds of neighbours, upwards, downwards, or every other one first.

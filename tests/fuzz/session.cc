@@ -117,9 +117,7 @@ private:
             }
             break;
         case 56:
-            if (const auto endpoint = any_endpoint()) {
-                world_.forget_member(*endpoint, input_.below(4));
-            }
+            forget();
             break;
         case 57:
         case 58:
@@ -176,6 +174,17 @@ private:
         } else {
             world_.set_id(which, std::nullopt);
         }
+    }
+
+    void forget()
+    {
+        std::vector<std::pair<size_t, uintptr_t>> members;
+        do {
+            if (const auto endpoint = any_endpoint()) {
+                members.emplace_back(*endpoint, input_.below(4));
+            }
+        } while (members.size() < 6 && input_.flag());
+        world_.forget(members);
     }
 
     void load()

@@ -123,6 +123,7 @@ Settings choose_settings(Input &input)
     config.probe_size = (flags & 4) != 0 ? 520 : 512;
     config.max_mappings = input.one_of(kMappings);
     config.max_domains = input.one_of(kDomainCounts);
+    config.max_memory = UINT64_MAX;
     if ((flags & 0xf0) == 0xf0) {
         switch (input.below(6)) {
         case 0:
@@ -219,6 +220,7 @@ World::~World()
 template <typename Act> auto World::call(Act act)
 {
     in_call_ = true;
+    told_ = false;
     brackets_ = 0;
     if constexpr (std::is_void_v<decltype(act())>) {
         act();
@@ -338,7 +340,8 @@ void World::request(std::span<const uint8_t> in, size_t writable)
         refused_++;
     }
     ViommuRequest wire{readable.data(), in.size(), out.data(), writable, SIZE_MAX};
-    call([&] { viommu_engine_handle(engine_, &wire, 1); });
+    const bool kept_others_busy = call([&] { return viommu_engine_handle(engine_, &wire); });
+    FUZZ_CHECK_EQ(kept_others_busy, told_); // W24
 
     if (!expected.written) {
         FUZZ_CHECK_EQ(wire.used, 0);
@@ -422,14 +425,16 @@ void World::discard(size_t endpoint)
     check();
 }
 
-void World::forget_member(size_t endpoint, uintptr_t member)
+void World::forget(const std::vector<std::pair<size_t, uintptr_t>> &members)
 {
-    Function &function = *functions_[endpoint];
-    if (!function.endpoint) {
-        return;
+    std::vector<ViommuIdentity> gone;
+    for (const auto &[endpoint, member] : members) {
+        if (ViommuEndpoint *const handle = functions_[endpoint]->endpoint) {
+            gone.push_back({handle, member});
+            model_.forget_member(endpoint, member);
+        }
     }
-    model_.forget_member(endpoint, member);
-    call([&] { viommu_endpoint_forget_member(function.endpoint, member); });
+    call([&] { viommu_engine_forget(engine_, gone.data(), gone.size()); });
 }
 
 void World::set_id(uint32_t id, std::optional<ModelIdentity> identity)
@@ -824,6 +829,7 @@ void World::begin_switch(void *opaque)
     FUZZ_CHECK(world->in_call_ && !world->switching_);
     FUZZ_CHECK_EQ(world->brackets_, 0); // W23
     world->brackets_++;
+    world->told_ = true;
     world->switching_ = true;
     world->switches_ = 0;
 }
@@ -864,6 +870,7 @@ void World::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t las
     auto *const world = static_cast<World *>(opaque);
     auto *const function = static_cast<Function *>(endpoint);
     FUZZ_CHECK(world->in_call_ && !world->switching_ && !function->silent);
+    world->told_ = true;
     FUZZ_CHECK(function->map_listener && function->translating);
     FUZZ_CHECK(iova <= last && rights != 0 && (rights & ~kRw) == 0);
     FUZZ_CHECK(std::ranges::none_of(function->mirror, [&](const Block &block) {
@@ -879,6 +886,7 @@ void World::notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t l
     auto *const world = static_cast<World *>(opaque);
     auto *const function = static_cast<Function *>(endpoint);
     FUZZ_CHECK(world->in_call_ && !world->switching_ && !function->silent);
+    world->told_ = true;
     FUZZ_CHECK(function->unmap_listener && iova <= last);
     std::set<uint64_t> points{iova, last};
     const auto drop = [&](const Block &block) {

@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace viommu::fuzz
@@ -56,7 +57,7 @@ public:
     void add_endpoint(const std::vector<ViommuRegion> &own);
     void retire(size_t endpoint);
     void discard(size_t endpoint);
-    void forget_member(size_t endpoint, uintptr_t member);
+    void forget(const std::vector<std::pair<size_t, uintptr_t>> &members); // of endpoints
     // Nothing: nobody has the ID any more.
     void set_id(uint32_t id, std::optional<ModelIdentity> identity);
 
@@ -142,6 +143,7 @@ private:
     uint64_t refused_ = 0;
     bool in_call_ = false;
     bool switching_ = false;
+    bool told_ = false;     // in this call: that something changed
     unsigned brackets_ = 0; // in this call
     unsigned switches_ = 0; // in this bracket
 };

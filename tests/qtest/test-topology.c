@@ -590,12 +590,15 @@ static void virtual_functions_come_and_go(void)
 
 /* The second one takes the expander's buses, the first all the rest.  `vt` works
  * with the first; `other` shares its machine and works with the second. */
-static Vt *two_iommus(Vt *other, Edu *behind_expander)
+static Vt *two_iommus(const char *args, Vt *other, Edu *behind_expander)
 {
-    Vt *vt = vt_boot("", "-device pxb-pcie,id=pxb,bus_nr=0x20,addr=5.0 "
-                         "-device pcie-root-port,id=rp1,bus=pxb,chassis=1,addr=0.0 "
-                         "-device " EDU_ARGS ",bus=rp1 "
-                         "-device virtio-iommu-pci,id=iommu1,bus=pcie.0,addr=7.0,root-bus=pxb");
+    g_autofree char *all =
+        g_strconcat("-device pxb-pcie,id=pxb,bus_nr=0x20,addr=5.0 "
+                    "-device pcie-root-port,id=rp1,bus=pxb,chassis=1,addr=0.0 "
+                    "-device " EDU_ARGS ",bus=rp1 "
+                    "-device virtio-iommu-pci,id=iommu1,bus=pcie.0,addr=7.0,root-bus=pxb ",
+                    args, NULL);
+    Vt *vt = vt_boot("", all);
 
     bridge_open(vt, rid(0x20, 0, 0), 0x21, 0x21);
     edu_init(vt, behind_expander, rid(0x21, 0, 0), true);
@@ -613,7 +616,7 @@ static void each_iommu_has_its_own_endpoints(void)
 {
     Vt other;
     Edu a;
-    Vt *vt = two_iommus(&other, &a);
+    Vt *vt = two_iommus("", &other, &a);
 
     assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
     assert_status(vt_attach(&other, 1, EDU0, 0), VS_NOENT);
@@ -636,7 +639,7 @@ static void one_iommus_reset_and_bypass_are_its_own(void)
 {
     Vt other;
     Edu a;
-    Vt *vt = two_iommus(&other, &a);
+    Vt *vt = two_iommus("", &other, &a);
 
     assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
     assert_status(vt_attach(&other, 1, rid(0x21, 0, 0), 0), VS_OK);
@@ -810,11 +813,13 @@ static void device_that_fails_behind_an_attached_alias(void)
     vt_free(vt);
 }
 
-static bool is_listed(Vt *vt, uint16_t id)
+static bool is_listed_by(Vt *vt, const char *iommu, uint16_t id)
 {
-    QDict *reply = qtest_qmp(vt->qts, "{'execute': 'qom-get', 'arguments': {"
-                                      "'path': '/machine/peripheral/iommu0/virtio-backend', "
-                                      "'property': 'endpoints'}}");
+    g_autofree char *path = g_strdup_printf("/machine/peripheral/%s/virtio-backend", iommu);
+    QDict *reply = qtest_qmp(vt->qts,
+                             "{'execute': 'qom-get', 'arguments': {"
+                             "'path': %s, 'property': 'endpoints'}}",
+                             path);
     const QListEntry *entry;
     bool found = false;
 
@@ -824,6 +829,53 @@ static bool is_listed(Vt *vt, uint16_t id)
     }
     qobject_unref(reply);
     return found;
+}
+
+static bool is_listed(Vt *vt, uint16_t id)
+{
+    return is_listed_by(vt, "iommu0", id);
+}
+
+static bool set_realized(Vt *vt, const char *path, bool value)
+{
+    QDict *reply = qtest_qmp(vt->qts,
+                             "{'execute': 'qom-set', 'arguments': {'path': %s, "
+                             "'property': 'realized', 'value': %i}}",
+                             path, value);
+    bool good = qdict_haskey(reply, "return");
+
+    qobject_unref(reply);
+    return good;
+}
+
+/* A monitor command may do that; what is behind it bypasses from then on. */
+static void iommu_that_is_unrealized(void)
+{
+    static const char backend[] = "/machine/peripheral/iommu0/virtio-backend";
+    Vt other;
+    Edu a;
+    Vt *vt = two_iommus(NATIVE_HOTPLUG ROOT_PORT(2, 6), &other, &a);
+
+    bridge_open(vt, rid(0, 6, 0), 1, 1);
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_status(vt_attach(&other, 1, rid(0x21, 0, 0), 0), VS_OK);
+    map_page(&other, 1, IOVA, page(2));
+    assert_blocked(&vt->edu[0], IOVA, page(1));
+    g_assert_true(set_realized(vt, backend, false));
+    assert_reaches(&vt->edu[0], page(3), page(3));
+    /* The other one does not take over what it managed. */
+    qtest_qmp_device_add(vt->qts, "nec-usb-xhci", "late", "{'bus': 'rp2'}");
+    g_assert_true(is_listed_by(vt, "iommu1", rid(0x21, 0, 0)));
+    g_assert_false(is_listed_by(vt, "iommu1", rid(1, 0, 0)));
+    assert_reaches(&a, IOVA, page(2));
+    /* Its transport is still there: the driver may go on, and resets reach it. */
+    qtest_writeb(vt->qts, vt->iommu.common + 20, 0);
+    qtest_writeb(vt->qts, vt->iommu.common + 20, 15);
+    g_assert_false(set_realized(vt, backend, true));
+    g_assert_false(set_realized(vt, backend, true));
+    qtest_system_reset(vt->qts);
+    qtest_qmp_assert_success(vt->qts, "{'execute': 'query-status'}");
+    vt_free(vt);
 }
 
 static void device_that_fails_is_no_endpoint(void)
@@ -867,6 +919,7 @@ static const Case cases[] = {
     {"W28/device-that-fails-behind-an-attached-alias", device_that_fails_behind_an_attached_alias},
     {"MOD-6/device-that-fails-is-no-endpoint", device_that_fails_is_no_endpoint},
     {"W28/bridge-with-bypassing-functions-goes", bridge_with_bypassing_functions_goes},
+    {"W28/iommu-that-is-unrealized", iommu_that_is_unrealized},
     {"FLT-3/names-the-new-id-after-renumbering", fault_after_renumbering_names_the_new_id},
     {"INI-D1/system-reset-with-bridges", system_reset_with_bridges},
     {"W2/dma-after-renumbering", dma_after_renumbering},

@@ -435,6 +435,11 @@ TEST(Members, W17_AttachOfOneMovesAll)
     EXPECT_EQ(machine.read(bridge, 0x1000), FAULT);
 }
 
+void forget(Machine &machine, const std::vector<ViommuIdentity> &gone)
+{
+    viommu_engine_forget(machine.engine(), gone.data(), gone.size());
+}
+
 TEST(Members, W18_ForgottenMembersDetachWhenNoneIsLeft)
 {
     Machine machine(Config().bypass(true));
@@ -443,15 +448,47 @@ TEST(Members, W18_ForgottenMembersDetachWhenNoneIsLeft)
     machine.add_behind(bridge, 0x210);
     EXPECT_EQ(machine.attach(1, 0x208), OK);
     EXPECT_EQ(machine.attach(1, 0x210), OK);
-    viommu_endpoint_forget_member(bridge.endpoint, 0x200); // was not attached
-    viommu_endpoint_forget_member(bridge.endpoint, 0x208);
+    forget(machine, {{bridge.endpoint, 0x200}}); // was not attached
+    forget(machine, {{bridge.endpoint, 0x208}});
     EXPECT_TRUE(bridge.translating);
-    viommu_endpoint_forget_member(bridge.endpoint, 0x208);
+    forget(machine, {{bridge.endpoint, 0x208}});
     EXPECT_TRUE(bridge.translating);
-    viommu_endpoint_forget_member(bridge.endpoint, 0x210);
+    forget(machine, {{bridge.endpoint, 0x210}});
     EXPECT_FALSE(bridge.translating);
     EXPECT_EQ(machine.stats().domains, 0u);
-    viommu_endpoint_forget_member(bridge.endpoint, 0x210);
+    forget(machine, {{bridge.endpoint, 0x210}});
+}
+
+// A guest disables all VFs at once.
+TEST(Members, W18_W23_ThoseThatGoTogetherSwitchOnce)
+{
+    Machine machine(Config().bypass(true));
+    Function &bridge = machine.add(0x200);
+    machine.add_behind(bridge, 0x208);
+    Function &nic = machine.add(0x30);
+    Function &disk = machine.add(0x38);
+    Function &stays = machine.add(0x40);
+    for (const uint32_t id : {0x200u, 0x208u, 0x30u, 0x38u, 0x40u}) {
+        ASSERT_EQ(machine.attach(id == 0x38 ? 2 : 1, id), OK);
+    }
+    ASSERT_EQ(machine.map(1, 0x1000, 0x1fff, 0x5000), OK);
+    ASSERT_EQ(machine.map(2, 0x1000, 0x1fff, 0x6000), OK);
+    machine.told();
+    forget(machine, {{nic.endpoint, 0x30},
+                     {bridge.endpoint, 0x208},
+                     {disk.endpoint, 0x38},
+                     {bridge.endpoint, 0x200},
+                     {nic.endpoint, 0x30}});
+    EXPECT_EQ(machine.told(), (Told{"begin", "off 200", "off 30", "off 38", "commit"}));
+    EXPECT_EQ(machine.stats().domains, 1u); // of the one that stays
+    EXPECT_EQ(machine.stats().mappings, 1u);
+    EXPECT_EQ(machine.read(stays, 0x1000), 0x5000u);
+    EXPECT_EQ(machine.read(nic, 0x9000), 0x9000u);
+    EXPECT_EQ(machine.detach(2, 0x38), INVAL);
+
+    forget(machine, {{nic.endpoint, 0x30}, {disk.endpoint, 0x38}});
+    forget(machine, {});
+    EXPECT_EQ(machine.told(), Told{});
 }
 
 TEST(Members, W18_RetiredEndpointIsGone)

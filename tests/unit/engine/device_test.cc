@@ -456,7 +456,7 @@ TEST(Requests, OPS_4_TailReservedIsZero)
     }
 }
 
-TEST(Requests, OPS_1_ABatchIsAppliedInOrder)
+TEST(Requests, OPS_1_AreAppliedInOrder)
 {
     Machine machine;
     Function &nic = machine.add(0x30);
@@ -469,7 +469,9 @@ TEST(Requests, OPS_1_ABatchIsAppliedInOrder)
     for (size_t i = 0; i < requests.size(); i++) {
         batch.push_back({requests[i].in.data(), requests[i].in.size(), out[i].data(), 4, 0});
     }
-    viommu_engine_handle(machine.engine(), batch.data(), batch.size());
+    for (ViommuRequest &request : batch) {
+        viommu_engine_handle(machine.engine(), &request);
+    }
     const std::vector<int> expected{OK, OK, OK, NOENT, OK};
     for (size_t i = 0; i < batch.size(); i++) {
         EXPECT_EQ(batch[i].used, 4u);
@@ -478,6 +480,40 @@ TEST(Requests, OPS_1_ABatchIsAppliedInOrder)
     EXPECT_EQ(machine.read(nic, 0x1000), 0x6000u);
     EXPECT_EQ(machine.stats().requests, 5u);
     EXPECT_EQ(machine.stats().requests_refused, 1u);
+}
+
+bool keeps_others_busy(Machine &machine, const Request &request)
+{
+    std::array<uint8_t, kProbeSize + 4> out;
+    ViommuRequest wire{request.in.data(), request.in.size(), out.data(), request.writable, 0};
+    return viommu_engine_handle(machine.engine(), &wire);
+}
+
+TEST(Requests, W24_TheEngineSaysWhetherItKeptOthersBusy)
+{
+    Machine machine(Config().bypass(true));
+    Function &nic = machine.add(0x30);
+    const Request map = Request::map(1, 0x1000, 0x1fff, 0x5000, RW);
+    const Request unmap = Request::unmap(1, 0x1000, 0x1fff);
+    const Request all = Request::unmap(1, 0, MAX);
+
+    EXPECT_FALSE(keeps_others_busy(machine, Request::attach(1, 0x30, BYPASS))); // as before
+    EXPECT_TRUE(keeps_others_busy(machine, Request::attach(2, 0x30)));          // a switch
+    EXPECT_FALSE(keeps_others_busy(machine, Request::attach(1, 0x30)));
+    EXPECT_FALSE(keeps_others_busy(machine, Request::attach(1, 0x30)));
+    EXPECT_FALSE(keeps_others_busy(machine, map));
+    EXPECT_FALSE(keeps_others_busy(machine, Request::probe(0x30)));
+    EXPECT_FALSE(keeps_others_busy(machine, unmap));
+    machine.listen(nic, false, true);
+    EXPECT_FALSE(keeps_others_busy(machine, map));
+    EXPECT_TRUE(keeps_others_busy(machine, unmap));
+    EXPECT_FALSE(keeps_others_busy(machine, all)); // nothing went
+    machine.listen(nic, true, true);
+    EXPECT_TRUE(keeps_others_busy(machine, map));
+    EXPECT_FALSE(keeps_others_busy(machine, map)); // refused
+    machine.listen(nic, false, false);
+    EXPECT_FALSE(keeps_others_busy(machine, unmap));
+    EXPECT_TRUE(keeps_others_busy(machine, Request::detach(1, 0x30)));
 }
 
 } // namespace

@@ -110,6 +110,7 @@ Config::Config() : ViommuEngineConfig{}
     probe_size = kProbeSize;
     max_mappings = 1000;
     max_domains = 100;
+    max_memory = MAX;
 }
 
 Config &Config::bypass(bool value)
@@ -148,6 +149,12 @@ Config &Config::quota(uint64_t mappings, uint32_t max_domain_count)
 {
     max_mappings = mappings;
     max_domains = max_domain_count;
+    return *this;
+}
+
+Config &Config::memory(uint64_t bytes)
+{
+    max_memory = bytes;
     return *this;
 }
 
@@ -291,7 +298,7 @@ Reply Machine::send(const Request &request)
     // Red zones around what may be written.
     std::vector<uint8_t> out(viommu_engine_reply_max(engine_) + 8, 0xa5);
     ViommuRequest wire{request.in.data(), request.in.size(), out.data() + 4, request.writable, 99};
-    viommu_engine_handle(engine_, &wire, 1);
+    viommu_engine_handle(engine_, &wire);
     if (!held_) {
         reclaim();
     }

@@ -145,6 +145,7 @@ struct Config : ViommuEngineConfig {
     Config &input(uint64_t first, uint64_t last);
     Config &domains(uint32_t first, uint32_t last);
     Config &quota(uint64_t mappings, uint32_t max_domain_count);
+    Config &memory(uint64_t bytes);
     Config &reserve(uint64_t first, uint64_t last, uint8_t subtype);
     Config &array();
 

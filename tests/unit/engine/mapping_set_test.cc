@@ -276,6 +276,39 @@ TEST(MappingSet, W11_ThinnedOutNodesMerge)
     EXPECT_LT(use().nodes - before, 3450u / 12 + 30);
 }
 
+// What a set says of its memory, against what the pool gave.
+TEST(MappingSet, W11_MemoryIsThatOfTheNodes)
+{
+    const size_t before = use().nodes;
+    const auto expect_same = [before](const MappingSet &set) {
+        ASSERT_EQ(set.memory(), (use().nodes - before) * 1024);
+    };
+    std::mt19937_64 random(1);
+    MappingSet set;
+    expect_same(set);
+    for (const uint64_t space : {uint64_t{500}, uint64_t{40000}, uint64_t{1} << 40}) {
+        for (int i = 0; i < 30000; i++) {
+            const size_t held = set.memory();
+            set.insert(mapping_at(random() % space, 1));
+            ASSERT_LE(set.memory(), held + MappingSet::kInsertMemory);
+            if (i % 8 == 0) {
+                const uint64_t first = random() % space * kPage;
+                set.remove(first, first + (random() % 64 + 1) * kPage - 1);
+            }
+            if (i % 1000 == 0) {
+                const uint64_t first = random() % space * kPage;
+                set.remove(first, first + space / 16 * kPage - 1);
+            }
+            expect_same(set);
+        }
+        MappingSet moved(std::move(set));
+        expect_same(moved);
+        EXPECT_EQ(set.memory(), 0u);
+        moved.remove(0, UINT64_MAX);
+        expect_same(moved);
+    }
+}
+
 // Several steps to free.
 constexpr uint64_t kManySteps = 110000;
 

@@ -279,6 +279,80 @@ TEST_F(SmallQuota, W11_MappingQuotaIsNomem)
     EXPECT_EQ(machine.map(1, 0x5000, 0x5fff, 0x5000), NOMEM);
 }
 
+constexpr uint64_t kMemoryQuota = 64 * 1024;
+
+class SmallMemory : public Mapping
+{
+protected:
+    SmallMemory() : Mapping(Config().quota(MAX, UINT32_MAX).memory(kMemoryQuota)) {}
+
+    uint64_t used() const { return machine.stats().memory; }
+
+    // MAPs of one page each, `stride` pages apart, until one is refused.
+    uint64_t fill(uint64_t stride)
+    {
+        for (uint64_t i = 1;; i++) {
+            const uint64_t at = i * stride * 0x1000;
+            if (const int status = machine.map(1, at, at + 0xfff, 0x5000); status != OK) {
+                EXPECT_EQ(status, NOMEM);
+                return i - 1;
+            }
+            EXPECT_LE(used(), kMemoryQuota);
+        }
+    }
+};
+
+TEST_F(SmallMemory, W11_MemoryQuotaIsNomem)
+{
+    machine.add(0x38);
+    const uint64_t empty = used();
+    EXPECT_GT(empty, 0u); // a domain
+    const uint64_t count = fill(2);
+    EXPECT_GT(count, 1000u);
+    EXPECT_GT(used(), kMemoryQuota / 2);
+
+    // Nothing of it was done, and what is wrong anyway is said to be wrong.
+    EXPECT_EQ(machine.stats().mappings, count);
+    EXPECT_EQ(machine.read(nic, (count + 1) * 0x2000), FAULT);
+    EXPECT_EQ(machine.map(1, 0x2000, 0x3fff, 0x5000), INVAL);
+    EXPECT_EQ(machine.unmap(1, 0x2000, 0x2fff), OK);
+
+    EXPECT_EQ(machine.unmap(1, 0, MAX), OK);
+    EXPECT_EQ(used(), empty);
+    EXPECT_EQ(fill(1), count);
+
+    // Another domain's memory is of the same quota, and goes with the domain.
+    EXPECT_EQ(machine.attach(2, 0x38), OK);
+    EXPECT_EQ(machine.map(2, 0x1000, 0x1fff, 0x5000), NOMEM);
+    EXPECT_EQ(machine.detach(1, 0x30), OK);
+    EXPECT_EQ(used(), empty);
+    EXPECT_EQ(machine.map(2, 0x1000, 0x1fff, 0x5000), OK);
+    EXPECT_GT(used(), empty);
+    viommu_engine_device_reset(machine.engine());
+    EXPECT_EQ(used(), 0u);
+}
+
+TEST(DomainMemory, W11_DomainsAreOfTheQuota)
+{
+    Machine machine(Config().quota(MAX, UINT32_MAX).memory(kMemoryQuota));
+    constexpr uint32_t kId = 0x100;
+    uint32_t attached = 0;
+    int status = OK;
+    while (status == OK && attached < 1000) {
+        machine.add(kId + attached);
+        status = machine.attach(attached, kId + attached);
+        attached += status == OK ? 1 : 0;
+    }
+    EXPECT_EQ(status, NOMEM);
+    EXPECT_EQ(machine.stats().domains, attached);
+    EXPECT_LE(machine.stats().memory, kMemoryQuota);
+    // To join one takes none, nor to leave one for one of its own.
+    EXPECT_EQ(machine.attach(0, kId + attached), OK);
+    EXPECT_EQ(machine.detach(0, kId + attached), OK);
+    EXPECT_EQ(machine.attach(attached, kId), OK);
+    EXPECT_EQ(machine.stats().domains, attached);
+}
+
 TEST_F(Unmap, UNM_1_ReservedIsIgnored)
 {
     EXPECT_EQ(machine.map(1, 0x1000, 0x1fff, 0x5000), OK);

@@ -123,7 +123,7 @@ int send_starved(Machine &machine, const Request &request)
 {
     static uint8_t out[kProbeSize + 4];
     ViommuRequest wire{request.in.data(), request.in.size(), out, request.writable, 0};
-    viommu_engine_handle(machine.engine(), &wire, 1);
+    viommu_engine_handle(machine.engine(), &wire);
     return wire.used == 0 ? UNWRITTEN : out[wire.used - 4];
 }
 

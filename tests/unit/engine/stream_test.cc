@@ -206,6 +206,27 @@ TEST(Load, ReplacesAllThereWas)
     EXPECT_EQ(machine.detach(5, 0x38), INVAL);
 }
 
+TEST(Load, W11_W4_MoreMemoryThanTheQuotaIsRefused)
+{
+    Stream stream = Stream::one_domain(50);
+    for (uint64_t i = 0; i < 50; i++) {
+        stream.mapping(i * 0x2000, i * 0x2000 + 0xfff, 0x9000, R);
+    }
+    const Bytes bytes = stream.rest().bytes;
+    Machine machine(Config().memory(4096));
+    machine.add(0x30);
+    EXPECT_EQ(machine.load(bytes), "");
+    EXPECT_EQ(machine.commit(), "");
+    EXPECT_GT(machine.stats().memory, 2048u);
+
+    Machine small(Config().memory(2048));
+    small.add(0x30);
+    EXPECT_EQ(small.load(bytes),
+              "domain 1 takes more than is left of 2048 bytes of max-memory");
+    EXPECT_NE(small.commit(), "");
+    EXPECT_EQ(small.stats().memory, 0u);
+}
+
 TEST(Load, OfferedFlagsAreKnownBeforeFeaturesAre)
 {
     Machine machine;
