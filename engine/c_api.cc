@@ -55,6 +55,12 @@ size_t viommu_regions_merge(const ViommuRegion *in, size_t n, ViommuRegion *out,
     return viommu::merge_regions({in, n}, std::span<ViommuRegion>{out, cap});
 }
 
+size_t viommu_regions_collect(const ViommuRegion *in, size_t user, size_t n, ViommuRegion *out,
+                              size_t cap) noexcept
+{
+    return viommu::collect_regions({in, user}, {in, n}, std::span<ViommuRegion>{out, cap});
+}
+
 /* Engine */
 
 ViommuEngine *viommu_engine_new(const ViommuEngineConfig *config, const ViommuCallbacks *callbacks,

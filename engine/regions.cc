@@ -35,6 +35,11 @@ Run run_at(std::span<const ViommuRegion> in, uint64_t at)
     return run;
 }
 
+bool is_msi(const ViommuRegion &region)
+{
+    return region.subtype == VIOMMU_RESV_MSI;
+}
+
 } // namespace
 
 size_t merge_regions(std::span<const ViommuRegion> in, std::span<ViommuRegion> out) noexcept
@@ -75,6 +80,12 @@ size_t merge_regions(std::span<const ViommuRegion> in, std::span<ViommuRegion> o
     return count;
 }
 
+size_t collect_regions(std::span<const ViommuRegion> users, std::span<const ViommuRegion> all,
+                       std::span<ViommuRegion> out) noexcept
+{
+    return merge_regions(std::any_of(users.begin(), users.end(), is_msi) ? users : all, out);
+}
+
 Regions merged_regions(std::span<const ViommuRegion> first, std::span<const ViommuRegion> then)
 {
     Regions all(first.begin(), first.end());
@@ -99,10 +110,7 @@ const char *regions_unfit(std::span<const ViommuRegion> merged, uint32_t probe_s
         return "the reserved regions do not fit in the PROBE properties area";
     }
     // RSV-2
-    const auto msi = std::count_if(merged.begin(), merged.end(), [](const ViommuRegion &region) {
-        return region.subtype == VIOMMU_RESV_MSI;
-    });
-    if (msi > 1) {
+    if (std::count_if(merged.begin(), merged.end(), is_msi) > 1) {
         return "an endpoint cannot have more than one reserved region for MSIs";
     }
     return nullptr;

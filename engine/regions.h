@@ -17,6 +17,10 @@ using Regions = std::vector<ViommuRegion>;
 // What viommu_regions_merge() says, without its C form.  Allocates nothing.
 size_t merge_regions(std::span<const ViommuRegion> in, std::span<ViommuRegion> out) noexcept;
 
+// What viommu_regions_collect() says; `all` begins with the user's.
+size_t collect_regions(std::span<const ViommuRegion> users, std::span<const ViommuRegion> all,
+                       std::span<ViommuRegion> out) noexcept;
+
 // The merged list of `first` and `then`; where they conflict `first` wins.
 Regions merged_regions(std::span<const ViommuRegion> first,
                        std::span<const ViommuRegion> then = {});

@@ -662,9 +662,8 @@ static bool build_topology(Error **errp)
             .requester_id = s->on_mmio
                             ? 0 : pci_get_bdf(PCI_DEVICE(s->transport)),
             .base = s->on_mmio ? viommu_mmio_base(s->transport) : 0,
-            .root_buses = (const char *const *)s->root_bus_names,
-            .root_bus_count = s->root_bus_names
-                              ? g_strv_length(s->root_bus_names) : 0,
+            .root_buses = s->root_bus_names,
+            .root_bus_count = s->root_bus_count,
         };
     }
     for (guint i = 0; i < buses->len; i++) {

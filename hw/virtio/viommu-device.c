@@ -5,9 +5,7 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qapi/util.h"
 #include "qapi/visitor.h"
-#include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/units.h"
 #include "hw/acpi/acpi_table_interface.h"
@@ -188,39 +186,17 @@ static void get_region(Object *obj, Visitor *v, const char *name, void *opaque,
     visit_type_str(v, name, &str, errp);
 }
 
-/* Elements of an array have no name, so the messages give the value. */
 static void set_region(Object *obj, Visitor *v, const char *name, void *opaque,
                        Error **errp)
 {
     ViommuRegion *region = object_field_prop_ptr(obj, opaque);
     g_autofree char *str = NULL;
-    const char *p;
-    uint64_t start, last;
-    unsigned type;
+    char sentence[256];
 
-    if (!visit_type_str(v, name, &str, errp)) {
-        return;
+    if (visit_type_str(v, name, &str, errp) &&
+        !viommu_region_parse(str, region, sentence, sizeof(sentence))) {
+        error_setg(errp, "%s", sentence);
     }
-    if (qemu_strtou64(str, &p, 16, &start) || *p != ':' ||
-        qemu_strtou64(p + 1, &p, 16, &last) || *p != ':' ||
-        qemu_strtoui(p + 1, NULL, 10, &type)) {
-        error_setg(errp, "reserved-regions: '%s' is not of the form "
-                   "START:LAST:TYPE with hexadecimal addresses and a decimal "
-                   "type", str);
-        return;
-    }
-    if (start > last) {
-        error_setg(errp, "reserved-regions: '%s' ends before it starts", str);
-        return;
-    }
-    if (type != VIOMMU_RESV_RESERVED && type != VIOMMU_RESV_MSI) {
-        error_setg(errp, "reserved-regions: type %u of '%s' is neither 0 "
-                   "(reserved) nor 1 (MSI)", type, str);
-        return;
-    }
-    *region = (ViommuRegion) {
-        .start = start, .last = last, .subtype = type,
-    };
 }
 
 /* One element of "reserved-regions", in the form that stock QEMU has. */
@@ -231,57 +207,32 @@ static const PropertyInfo prop_region = {
     .set = set_region,
 };
 
-/* The regions of the user, then the machine's; RSV-2, RSV-3, W15. */
-static bool collect_regions(VirtIOIOMMU *s, ViommuRegion **out, size_t *count,
-                            Error **errp)
+/* The regions of the user, then the machine's. */
+static ViommuRegion *collect_regions(VirtIOIOMMU *s, size_t *count)
 {
-    g_autofree ViommuRegion *in = g_new0(ViommuRegion, s->nr_resv_regions + 1);
-    size_t n = 0, cap = 2 * s->nr_resv_regions + 1, msi = 0;
-    ViommuRegion machine;
-    bool user_msi = false;
+    size_t user = s->nr_resv_regions, n = user, cap = 2 * user + 1;
+    g_autofree ViommuRegion *in = g_new0(ViommuRegion, user + 1);
+    ViommuRegion *out = g_new(ViommuRegion, cap);
 
-    for (uint32_t i = 0; i < s->nr_resv_regions; i++) {
-        in[n++] = s->resv_regions[i];
-        user_msi |= s->resv_regions[i].subtype == VIOMMU_RESV_MSI;
+    for (size_t i = 0; i < user; i++) {
+        in[i] = s->resv_regions[i];
     }
-    if (!user_msi && viommu_platform_msi_region(&machine)) {
-        in[n++] = machine;
-    }
-
-    *out = g_new(ViommuRegion, cap);
-    *count = viommu_regions_merge(in, n, *out, cap);
+    n += viommu_platform_msi_region(&in[n]);
+    *count = viommu_regions_collect(in, user, n, out, cap);
     if (*count > cap) {
-        *out = g_renew(ViommuRegion, *out, *count);
-        *count = viommu_regions_merge(in, n, *out, *count);
+        out = g_renew(ViommuRegion, out, *count);
+        viommu_regions_collect(in, user, n, out, *count);
     }
-    for (size_t i = 0; i < *count; i++) {
-        msi += (*out)[i].subtype == VIOMMU_RESV_MSI;
-    }
-    if (msi > 1) {
-        error_setg(errp, "the reserved regions leave %zu MSI regions, but an "
-                   "endpoint can have one only", msi);
-        return false;
-    }
-    return true;
+    return out;
 }
-
-/* The layouts disagree in their first bytes, so it is named, never guessed. */
-static const QEnumLookup array_layouts = {
-    .array = (const char *const[]) {
-        [VIOMMU_ARRAY_OFF] = "off",
-        [1] = "",
-        [VIOMMU_ARRAY_V2] = "v2",
-        [VIOMMU_ARRAY_V3] = "v3",
-    },
-    .size = VIOMMU_ARRAY_V3 + 1,
-};
 
 static void get_layout(Object *obj, Visitor *v, const char *name, void *opaque,
                        Error **errp)
 {
-    int value = *(ViommuArrayLayout *)object_field_prop_ptr(obj, opaque);
+    ViommuArrayLayout *layout = object_field_prop_ptr(obj, opaque);
+    g_autofree char *str = g_strdup(viommu_array_layout_name(*layout));
 
-    visit_type_enum(v, name, &value, &array_layouts, errp);
+    visit_type_str(v, name, &str, errp);
 }
 
 static void set_layout(Object *obj, Visitor *v, const char *name, void *opaque,
@@ -289,17 +240,12 @@ static void set_layout(Object *obj, Visitor *v, const char *name, void *opaque,
 {
     ViommuArrayLayout *layout = object_field_prop_ptr(obj, opaque);
     g_autofree char *str = NULL;
+    char sentence[256];
 
-    if (!visit_type_str(v, name, &str, errp)) {
-        return;
+    if (visit_type_str(v, name, &str, errp) &&
+        !viommu_array_layout_parse(str, layout, sentence, sizeof(sentence))) {
+        error_setg(errp, "%s", sentence);
     }
-    for (int i = 0; i < array_layouts.size; i++) {
-        if (*str && !strcmp(str, array_layouts.array[i])) {
-            *layout = i;
-            return;
-        }
-    }
-    error_setg(errp, "%s: '%s' is neither off, v2 nor v3", name, str);
 }
 
 static const PropertyInfo prop_layout = {
@@ -384,11 +330,10 @@ static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
         return NULL;
     }
     config.input_last = UINT64_MAX >> (64 - s->aw_bits);
-    if (!page_size_mask(s, &config.page_size_mask, errp) ||
-        !collect_regions(s, &regions, &config.region_count, errp)) {
+    if (!page_size_mask(s, &config.page_size_mask, errp)) {
         return NULL;
     }
-    config.regions = regions;
+    config.regions = regions = collect_regions(s, &config.region_count);
     /* PRB-D1: the whole list fits; 24 bytes a region. */
     config.probe_size = MAX(VIOMMU_PROBE_SIZE_MIN, 24 * config.region_count);
 
@@ -407,21 +352,21 @@ static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
 /* Whether buses of these names exist is known when the machine is complete. */
 static bool split_root_bus(VirtIOIOMMU *s, Error **errp)
 {
+    char sentence[256];
+
     if (!s->root_bus) {
         return true;
     }
-    s->root_bus_names = g_strsplit(s->root_bus, ":", -1);
-    for (char **name = s->root_bus_names; *name; name++) {
-        if (!**name) {
-            error_setg(errp, "root-bus: '%s' contains an empty name",
-                       s->root_bus);
-            return false;
-        }
-    }
-    if (!*s->root_bus_names) {
-        error_setg(errp, "root-bus: the name is empty");
+    s->root_bus_text = g_strdup(s->root_bus);
+    s->root_bus_count = viommu_root_bus_split(s->root_bus_text, NULL, 0,
+                                              sentence, sizeof(sentence));
+    if (!s->root_bus_count) {
+        error_setg(errp, "%s", sentence);
         return false;
     }
+    s->root_bus_names = g_new(const char *, s->root_bus_count);
+    viommu_root_bus_split(s->root_bus_text, s->root_bus_names,
+                          s->root_bus_count, sentence, sizeof(sentence));
     return true;
 }
 
@@ -514,7 +459,8 @@ static void viommu_instance_finalize(Object *obj)
         viommu_engine_free(s->engine);
     }
     g_free(s->resv_regions);
-    g_strfreev(s->root_bus_names);
+    g_free(s->root_bus_names);
+    g_free(s->root_bus_text);
     g_free(s->array);
 }
 

@@ -40,7 +40,9 @@ struct VirtIOIOMMU {
     ViommuRegion *resv_regions;
     uint32_t nr_resv_regions;
     char *root_bus;
-    char **root_bus_names;      /* the same, taken apart */
+    char *root_bus_text;        /* the same, taken apart: */
+    const char **root_bus_names;
+    size_t root_bus_count;
     ViommuArrayLayout topology;
     size_t config_limit;        /* most that the transport's window shows */
 

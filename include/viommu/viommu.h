@@ -81,6 +81,13 @@ typedef struct ViommuRegion {
 size_t viommu_regions_merge(const ViommuRegion *in, size_t n, ViommuRegion *out,
                             size_t cap) VIOMMU_NOEXCEPT;
 
+/* What all endpoints of an IOMMU have: the first `user` of the `n` regions are
+ * the user's, the others the machine's for MSIs, which count only if the user
+ * has none for MSIs.  Merges, writes and returns as viommu_regions_merge().
+ * W15, RSV-2.  Any thread. */
+size_t viommu_regions_collect(const ViommuRegion *in, size_t user, size_t n,
+                              ViommuRegion *out, size_t cap) VIOMMU_NOEXCEPT;
+
 /* ------------------------------------------------------------------ */
 /* Engine                                                              */
 
@@ -459,6 +466,33 @@ typedef struct ViommuFdtNodes {
 bool viommu_topology_fdt(const ViommuTopology *topology, void *fdt,
                          const ViommuFdtNodes *nodes, char *error,
                          size_t error_size) VIOMMU_NOEXCEPT;
+
+/* ------------------------------------------------------------------ */
+/* The text of properties                                              */
+
+/* These take any text that ends with a NUL.  Numbers have neither blanks nor
+ * signs in them; those that are too large are refused.  Where a text is refused,
+ * nothing but `error` is written: one sentence on one line, of less than 256
+ * bytes, that shows the text, or the start of a long one.  Any thread. */
+
+/* One element of `reserved-regions`, START:LAST:TYPE: two hexadecimal addresses,
+ * with or without 0x, and a decimal VIOMMU_RESV_*.  W15. */
+bool viommu_region_parse(const char *text, ViommuRegion *region, char *error,
+                         size_t error_size) VIOMMU_NOEXCEPT;
+
+/* `topology`: off, v2 or v3.  The layouts disagree in their first bytes, so one
+ * is named, never guessed. */
+bool viommu_array_layout_parse(const char *text, ViommuArrayLayout *layout,
+                               char *error, size_t error_size) VIOMMU_NOEXCEPT;
+
+/* The reverse; NULL for a layout that there is not. */
+const char *viommu_array_layout_name(ViommuArrayLayout layout) VIOMMU_NOEXCEPT;
+
+/* `root-bus`: names separated by ':', none of them empty.  Returns how many there
+ * are, 0 if the text is refused.  If `cap` suffices, ends each of them with a NUL
+ * in `text` and lets `names` point there; else changes nothing. */
+size_t viommu_root_bus_split(char *text, const char **names, size_t cap,
+                             char *error, size_t error_size) VIOMMU_NOEXCEPT;
 
 #ifdef __cplusplus
 }

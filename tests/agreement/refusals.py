@@ -18,6 +18,9 @@ ANYWHERE = [
     ("a-bus-that-is-no-root", "-device pcie-root-port,id=port0,bus=pcie.0 "
                               f"{IOMMU},id=one,root-bus=port0", ["one", "port0"]),
     ("empty-name", f"{IOMMU},id=one,root-bus=pcie.0::pcie.0", ["root-bus", "pcie.0::pcie.0"]),
+    ("empty-root-bus", f"{IOMMU},id=one,root-bus=", ["root-bus"]),
+    ("empty-first-name", f"{IOMMU},id=one,root-bus=:pcie.0", ["root-bus", ":pcie.0"]),
+    ("empty-last-name", f"{IOMMU},id=one,root-bus=pcie.0:", ["root-bus", "pcie.0:"]),
     ("claimed-twice", f"{IOMMU},id=one,root-bus=pxb {PXB} {IOMMU},id=two,root-bus=pxb",
      ["one", "two", "pxb"]),
     ("claimed-twice-by-one", f"{IOMMU},id=one,root-bus=pcie.0:pcie.0", ["one", "pcie.0"]),

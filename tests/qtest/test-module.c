@@ -85,6 +85,13 @@ static void bad_reserved_regions(void)
         "\"\"",
         "\"0x1000:0x1fff:0:0\"",
         "\"0x1000:0x1ffff0000000000000000:0\"",
+        "\" 0x1000:0x1fff:0\"",
+        "\"0x1000: 0x1fff:0\"",
+        "\"+0x1000:0x1fff:0\"",
+        "\"0x1000:-1:0\"", /* not the end of the address space */
+        "\"0x1000:0x1fff:+0\"",
+        "\"0x1000:0x1fff:0\\n\"",
+        "\"0x1000:0x1fff:1\",\"0x3000:0x3fff:1\"", /* two for MSIs */
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(values); i++) {

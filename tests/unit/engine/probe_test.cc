@@ -181,15 +181,19 @@ std::vector<ViommuRegion> merge(const std::vector<ViommuRegion> &in)
 constexpr uint8_t RES = VIOMMU_RESV_RESERVED;
 constexpr uint8_t MSI = VIOMMU_RESV_MSI;
 
-void expect_merged(const std::vector<ViommuRegion> &in, const std::vector<ViommuRegion> &expected)
+void expect_equal(const std::vector<ViommuRegion> &out, const std::vector<ViommuRegion> &expected)
 {
-    const std::vector<ViommuRegion> out = merge(in);
     ASSERT_EQ(out.size(), expected.size());
     for (size_t i = 0; i < out.size(); i++) {
         EXPECT_EQ(out[i].start, expected[i].start) << i;
         EXPECT_EQ(out[i].last, expected[i].last) << i;
         EXPECT_EQ(out[i].subtype, expected[i].subtype) << i;
     }
+}
+
+void expect_merged(const std::vector<ViommuRegion> &in, const std::vector<ViommuRegion> &expected)
+{
+    expect_equal(merge(in), expected);
 }
 
 TEST(Regions, RSV_3_Nothing)
@@ -238,6 +242,38 @@ TEST(Regions, RSV_3_WritesNoMoreThanThereIsRoomFor)
     EXPECT_EQ(viommu_regions_merge(in.data(), in.size(), out.data(), 2), 3u);
     EXPECT_EQ(out[1].start, 30u);
     EXPECT_EQ(out[2].start, 7u);
+}
+
+/* viommu_regions_collect */
+
+void expect_collected(std::vector<ViommuRegion> users, const std::vector<ViommuRegion> &machines,
+                      const std::vector<ViommuRegion> &expected)
+{
+    const size_t user = users.size();
+    users.insert(users.end(), machines.begin(), machines.end());
+    std::vector<ViommuRegion> out(
+        viommu_regions_collect(users.data(), user, users.size(), nullptr, 0));
+    EXPECT_EQ(viommu_regions_collect(users.data(), user, users.size(), out.data(), out.size()),
+              out.size());
+    expect_equal(out, expected);
+}
+
+TEST(Regions, W15_TheUsersJoinTheMachines)
+{
+    expect_collected({}, {}, {});
+    expect_collected({}, {{10, 20, MSI}}, {{10, 20, MSI}});
+    expect_collected({{5, 6, RES}}, {}, {{5, 6, RES}});
+    expect_collected({{30, 40, RES}, {5, 6, RES}}, {{10, 20, MSI}},
+                     {{5, 6, RES}, {10, 20, MSI}, {30, 40, RES}});
+    expect_collected({{15, 30, RES}}, {{10, 20, MSI}}, {{10, 14, MSI}, {15, 30, RES}});
+}
+
+TEST(Regions, W15_RSV_2_AUsersMsiRegionTakesThePlaceOfTheMachines)
+{
+    expect_collected({{50, 60, MSI}}, {{10, 20, MSI}}, {{50, 60, MSI}});
+    expect_collected({{1, 2, RES}, {15, 30, MSI}}, {{10, 20, MSI}}, {{1, 2, RES}, {15, 30, MSI}});
+    // Though nothing of it is left to see.
+    expect_collected({{50, 60, RES}, {52, 53, MSI}}, {{10, 20, MSI}}, {{50, 60, RES}});
 }
 
 } // namespace

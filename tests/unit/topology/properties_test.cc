@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "viommu/viommu.h"
+
+namespace viommu::test
+{
+
+namespace
+{
+
+constexpr std::uint64_t top = UINT64_MAX;
+
+// The room that QEMU's side has for a sentence.
+using Sentence = char[256];
+
+std::optional<ViommuRegion> region(const std::string &text)
+{
+    ViommuRegion parsed{};
+    Sentence error = "";
+    if (viommu_region_parse(text.c_str(), &parsed, error, sizeof(error))) {
+        EXPECT_STREQ(error, "") << text;
+        return parsed;
+    }
+    EXPECT_STRNE(error, "") << text;
+    return std::nullopt;
+}
+
+std::string regionRefusal(const std::string &text)
+{
+    ViommuRegion untouched{1, 2, 3};
+    Sentence error = "";
+    EXPECT_FALSE(viommu_region_parse(text.c_str(), &untouched, error, sizeof(error))) << text;
+    EXPECT_EQ(untouched.start, 1u);
+    EXPECT_EQ(untouched.last, 2u);
+    EXPECT_EQ(untouched.subtype, 3u);
+    return error;
+}
+
+std::string layoutRefusal(const std::string &text)
+{
+    ViommuArrayLayout untouched = VIOMMU_ARRAY_V2;
+    Sentence error = "";
+    EXPECT_FALSE(viommu_array_layout_parse(text.c_str(), &untouched, error, sizeof(error))) << text;
+    EXPECT_EQ(untouched, VIOMMU_ARRAY_V2);
+    return error;
+}
+
+std::string formRefusal(const std::string &text)
+{
+    return "reserved-regions: '" + text +
+           "' is not of the form START:LAST:TYPE with hexadecimal addresses and a decimal type";
+}
+
+using Names = std::vector<std::string>;
+
+Names split(std::string text)
+{
+    Sentence error = "";
+    const std::string before = text;
+    const size_t count = viommu_root_bus_split(text.data(), nullptr, 0, error, sizeof(error));
+    EXPECT_EQ(text, before);
+    std::vector<const char *> names(count);
+    EXPECT_EQ(viommu_root_bus_split(text.data(), names.data(), count, error, sizeof(error)), count);
+    EXPECT_STREQ(error, "");
+    return {names.begin(), names.end()};
+}
+
+std::string splitRefusal(std::string text)
+{
+    Sentence error = "";
+    const std::string before = text;
+    std::vector<const char *> names(8);
+    EXPECT_EQ(viommu_root_bus_split(text.data(), names.data(), names.size(), error, sizeof(error)),
+              0u);
+    EXPECT_EQ(text, before);
+    EXPECT_EQ(names, std::vector<const char *>(8));
+    return error;
+}
+
+void expectRegion(const std::string &text, std::uint64_t start, std::uint64_t last,
+                  std::uint8_t subtype)
+{
+    const std::optional<ViommuRegion> parsed = region(text);
+    ASSERT_TRUE(parsed) << text;
+    EXPECT_EQ(parsed->start, start) << text;
+    EXPECT_EQ(parsed->last, last) << text;
+    EXPECT_EQ(parsed->subtype, subtype) << text;
+}
+
+TEST(ReservedRegion, W15_WhatIsWrittenForQemusOwnDevice)
+{
+    expectRegion("0xfee00000:0xfeefffff:1", 0xfee00000, 0xfeefffff, VIOMMU_RESV_MSI);
+    expectRegion("0xFEE00000:0xFEEFFFFF:0", 0xfee00000, 0xfeefffff, VIOMMU_RESV_RESERVED);
+    expectRegion("0XaBcDe:0XfEdCbA:0", 0xabcde, 0xfedcba, VIOMMU_RESV_RESERVED);
+    expectRegion("fee00000:feefffff:1", 0xfee00000, 0xfeefffff, VIOMMU_RESV_MSI);
+    expectRegion("10:1f:0", 0x10, 0x1f, VIOMMU_RESV_RESERVED);
+    expectRegion("0:0:0", 0, 0, VIOMMU_RESV_RESERVED);
+    expectRegion("0x0:0xffffffffffffffff:0", 0, top, VIOMMU_RESV_RESERVED);
+    expectRegion("ffffffffffffffff:ffffffffffffffff:1", top, top, VIOMMU_RESV_MSI);
+    expectRegion("0x00000000000000000000001000:00000000000000000000001fff:001", 0x1000, 0x1fff,
+                 VIOMMU_RESV_MSI);
+}
+
+TEST(ReservedRegion, W15_BlanksAndSignsAreRefused)
+{
+    const std::vector<std::string> texts{
+        " 0x1000:0x1fff:0", "0x1000 :0x1fff:0", "0x1000: 0x1fff:0", "0x1000:0x1fff :0",
+        "0x1000:0x1fff: 0", "0x1000:0x1fff:0 ", "0x 1000:0x1fff:0", "+0x1000:0x1fff:0",
+        "0x1000:+1fff:0",   "0x1000:0x1fff:+0", "-0x1000:0x1fff:0", "0x1000:-1:0",
+        "0x1000:-0x1:0",    "0x1000:0x1fff:-0", "0x-1000:0x1fff:0", "-0:0x1fff:0",
+        "0:-0:0",           "0x1000:0x1fff:-1", "0x+1000:0x1fff:0",
+    };
+    for (const std::string &text : texts) {
+        EXPECT_EQ(regionRefusal(text), formRefusal(text));
+    }
+    EXPECT_EQ(regionRefusal("\t0:1:0"), formRefusal("?0:1:0"));
+    EXPECT_EQ(regionRefusal("0:1:0\n"), formRefusal("0:1:0?"));
+}
+
+TEST(ReservedRegion, W15_NumbersThatAreTooLargeAreRefused)
+{
+    for (const std::string text :
+         {"0x10000000000000000:0xffffffffffffffff:0", "0:0x10000000000000000:0",
+          "0:100000000000000000000000000000000:0", "0:1:4294967296", "0:1:18446744073709551616",
+          "0:1:18446744073709551617"}) {
+        EXPECT_EQ(regionRefusal(text), formRefusal(text));
+    }
+}
+
+TEST(ReservedRegion, W15_OtherFormsAreRefused)
+{
+    for (const std::string text : {"",
+                                   ":",
+                                   "::",
+                                   ":::",
+                                   "banana",
+                                   "0x1000",
+                                   "0x1000:0x1fff",
+                                   "0x1000:0x1fff:",
+                                   ":0x1fff:0",
+                                   "0x1000::0",
+                                   "0x1000:0x1fff:0:0",
+                                   "0x1000:0x1fff:0:",
+                                   ":0x1000:0x1fff:0",
+                                   "0x1000-0x1fff:0",
+                                   "0x:0x1fff:0",
+                                   "0:0x:0",
+                                   "0x0x1000:0x1fff:0",
+                                   "x1000:0x1fff:0",
+                                   "0xg:0x1fff:0",
+                                   "0x1000h:0x1fff:0",
+                                   "0x1000:0x1fff:0x0",
+                                   "0x1000:0x1fff:a",
+                                   "0x1000:0x1fff:1a",
+                                   "1.0:0x1fff:0",
+                                   "0x1000,0x1fff,0",
+                                   "0x1000:0x1fff:msi"}) {
+        EXPECT_EQ(regionRefusal(text), formRefusal(text));
+    }
+}
+
+TEST(ReservedRegion, W15_AnEndBeforeTheStartIsRefused)
+{
+    EXPECT_EQ(regionRefusal("0x2000:0x1fff:0"),
+              "reserved-regions: '0x2000:0x1fff:0' ends before it starts");
+    EXPECT_EQ(regionRefusal("0xffffffffffffffff:0:7"),
+              "reserved-regions: '0xffffffffffffffff:0:7' ends before it starts");
+}
+
+TEST(ReservedRegion, W15_OtherTypesAreRefused)
+{
+    EXPECT_EQ(regionRefusal("0:1:2"),
+              "reserved-regions: type 2 of '0:1:2' is neither 0 (reserved) nor 1 (MSI)");
+    // Their low bytes are those of a type that there is.
+    EXPECT_EQ(regionRefusal("0:1:256"),
+              "reserved-regions: type 256 of '0:1:256' is neither 0 (reserved) nor 1 (MSI)");
+    EXPECT_EQ(regionRefusal("0:1:4294967295"), "reserved-regions: type 4294967295 of "
+                                               "'0:1:4294967295' is neither 0 (reserved) nor 1 "
+                                               "(MSI)");
+}
+
+TEST(ArrayLayout, W28_OneOfThree)
+{
+    for (const auto &[name, layout] :
+         {std::pair("off", VIOMMU_ARRAY_OFF), std::pair("v2", VIOMMU_ARRAY_V2),
+          std::pair("v3", VIOMMU_ARRAY_V3)}) {
+        ViommuArrayLayout parsed = layout == VIOMMU_ARRAY_V2 ? VIOMMU_ARRAY_V3 : VIOMMU_ARRAY_V2;
+        Sentence error = "";
+        EXPECT_TRUE(viommu_array_layout_parse(name, &parsed, error, sizeof(error)));
+        EXPECT_EQ(parsed, layout);
+        EXPECT_STREQ(error, "");
+        EXPECT_STREQ(viommu_array_layout_name(layout), name);
+    }
+    EXPECT_EQ(viommu_array_layout_name(static_cast<ViommuArrayLayout>(1)), nullptr);
+}
+
+TEST(ArrayLayout, W28_AnythingElseIsRefused)
+{
+    for (const std::string text :
+         {"", "v1", "v", "v22", "V2", "Off", "of", "offf", "2", " v2", "v2 ", "on", "v2:v3"}) {
+        EXPECT_EQ(layoutRefusal(text), "topology: '" + text + "' is neither off, v2 nor v3");
+    }
+}
+
+TEST(RootBus, MOD_7_NamesBetweenColons)
+{
+    EXPECT_EQ(split("pcie.0"), Names{"pcie.0"});
+    EXPECT_EQ(split("pcie.0:pxb1:main-system-bus"), (Names{"pcie.0", "pxb1", "main-system-bus"}));
+    EXPECT_EQ(split("a:a"), (Names{"a", "a"}));
+    // Whether there is such a bus is not asked here.
+    EXPECT_EQ(split(" a , b:c"), (Names{" a , b", "c"}));
+}
+
+TEST(RootBus, MOD_7_EmptyNamesAreRefused)
+{
+    EXPECT_EQ(splitRefusal(""), "root-bus: the name is empty");
+    for (const std::string text : {":", "::", "a:", ":a", "a::b", "a:b:", ":a:b"}) {
+        EXPECT_EQ(splitRefusal(text), "root-bus: '" + text + "' contains an empty name");
+    }
+}
+
+TEST(RootBus, MOD_7_TooLittleRoomChangesNothing)
+{
+    std::string text = "a:b:c";
+    std::vector<const char *> names(4);
+    EXPECT_EQ(viommu_root_bus_split(text.data(), names.data(), 2, nullptr, 0), 3u);
+    EXPECT_EQ(text, "a:b:c");
+    EXPECT_EQ(names, std::vector<const char *>(4));
+    EXPECT_EQ(viommu_root_bus_split(text.data(), names.data(), 4, nullptr, 0), 3u);
+    EXPECT_EQ(names[3], nullptr);
+}
+
+TEST(Properties, W28_AnyLengthIsTakenAndShownInShort)
+{
+    const std::string zeros(1 << 20, '0');
+    expectRegion("0x" + zeros + "1:" + zeros + "2:" + zeros + "1", 1, 2, VIOMMU_RESV_MSI);
+
+    const std::string shown = std::string(128, 'f') + "...";
+    const std::string digits(1 << 20, 'f');
+    EXPECT_EQ(regionRefusal(digits + ":0:0"), formRefusal(shown));
+    EXPECT_EQ(layoutRefusal(digits), "topology: '" + shown + "' is neither off, v2 nor v3");
+    EXPECT_EQ(splitRefusal(digits + ":"), "root-bus: '" + shown + "' contains an empty name");
+    EXPECT_EQ(regionRefusal(std::string(128, 'f')), formRefusal(std::string(128, 'f')));
+    EXPECT_EQ(regionRefusal(std::string(129, 'f')), formRefusal(shown));
+
+    std::string names = "a";
+    for (int i = 1; i < 100000; i++) {
+        names += ":a";
+    }
+    EXPECT_EQ(split(names), Names(100000, "a"));
+}
+
+TEST(Properties, W28_ASentenceIsOnOneLine)
+{
+    EXPECT_EQ(regionRefusal("a\nb\r\x1b\x7f\x01"), formRefusal("a?b????"));
+    EXPECT_EQ(layoutRefusal("v2\n"), "topology: 'v2?' is neither off, v2 nor v3");
+    EXPECT_EQ(splitRefusal("\n:"), "root-bus: '?:' contains an empty name");
+    EXPECT_EQ(regionRefusal("\xc3\xa4"), formRefusal("\xc3\xa4"));
+}
+
+// Each refusal of the three parsers, told to a buffer.
+struct Refusal {
+    std::string sentence;
+    void (*tell)(char *error, size_t size);
+};
+
+const std::vector<Refusal> &refusals()
+{
+    static const std::vector<Refusal> all{
+        {formRefusal("0"),
+         [](char *error, size_t size) {
+             ViommuRegion parsed{};
+             EXPECT_FALSE(viommu_region_parse("0", &parsed, error, size));
+         }},
+        {"reserved-regions: '1:0:0' ends before it starts",
+         [](char *error, size_t size) {
+             ViommuRegion parsed{};
+             EXPECT_FALSE(viommu_region_parse("1:0:0", &parsed, error, size));
+         }},
+        {"reserved-regions: type 2 of '0:0:2' is neither 0 (reserved) nor 1 (MSI)",
+         [](char *error, size_t size) {
+             ViommuRegion parsed{};
+             EXPECT_FALSE(viommu_region_parse("0:0:2", &parsed, error, size));
+         }},
+        {"topology: 'v1' is neither off, v2 nor v3",
+         [](char *error, size_t size) {
+             ViommuArrayLayout parsed = VIOMMU_ARRAY_OFF;
+             EXPECT_FALSE(viommu_array_layout_parse("v1", &parsed, error, size));
+         }},
+        {"root-bus: the name is empty",
+         [](char *error, size_t size) {
+             char text[] = "";
+             EXPECT_EQ(viommu_root_bus_split(text, nullptr, 0, error, size), 0u);
+         }},
+        {"root-bus: 'a:' contains an empty name",
+         [](char *error, size_t size) {
+             char text[] = "a:";
+             EXPECT_EQ(viommu_root_bus_split(text, nullptr, 0, error, size), 0u);
+         }},
+    };
+    return all;
+}
+
+TEST(Properties, W28_SentencesEndWhereTheRoomDoes)
+{
+    for (const Refusal &refusal : refusals()) {
+        refusal.tell(nullptr, 0);
+        refusal.tell(nullptr, 256);
+        for (size_t room = 0; room <= 256; room++) {
+            std::string buffer(300, '#');
+            refusal.tell(buffer.data(), room);
+            std::string expected(300, '#');
+            if (room != 0) {
+                const std::string told = refusal.sentence.substr(0, room - 1);
+                expected.replace(0, told.size() + 1, told + '\0');
+            }
+            ASSERT_EQ(buffer, expected) << room;
+        }
+    }
+}
+
+} // namespace
+
+} // namespace viommu::test

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What users write into the properties that QEMU has no type for.  The work is
+// linear in the length of the text, and nothing is allocated.
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <string_view>
+#include <system_error>
+
+#include "topology/sentence.h"
+#include "viommu/viommu.h"
+
+namespace viommu::topology
+{
+
+namespace
+{
+
+// With the longest value that is shown, every sentence fits into 256 bytes.
+constexpr std::size_t shownMax = 128;
+
+// A value as a sentence shows it: on one line, cut if it is long.
+class Shown
+{
+public:
+    explicit Shown(std::string_view value) : text_{}
+    {
+        constexpr std::string_view cut = "...";
+        const std::string_view start = value.substr(0, shownMax);
+        char *const end = std::transform(start.begin(), start.end(), text_.begin(), [](char c) {
+            const auto byte = static_cast<unsigned char>(c);
+            return byte < ' ' || byte == 0x7f ? '?' : c;
+        });
+        if (value.size() > shownMax) {
+            std::copy(cut.begin(), cut.end(), end);
+        }
+    }
+
+    const char *text() const { return text_.data(); }
+
+private:
+    std::array<char, shownMax + sizeof("...")> text_;
+};
+
+using Sentence = std::array<char, 256>;
+
+// All of `text` is the number: no blanks, no sign, no overflow.
+template <typename Number> bool parseNumber(std::string_view text, int base, Number &number)
+{
+    const char *const end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data(), end, number, base);
+    return error == std::errc{} && rest == end;
+}
+
+bool parseAddress(std::string_view text, std::uint64_t &address)
+{
+    if (text.starts_with("0x") || text.starts_with("0X")) {
+        text.remove_prefix(2);
+    }
+    return parseNumber(text, 16, address);
+}
+
+struct RegionFields {
+    std::uint64_t start;
+    std::uint64_t last;
+    std::uint32_t type;
+};
+
+bool parseFields(std::string_view text, RegionFields &fields)
+{
+    const std::size_t first = text.find(':');
+    if (first == std::string_view::npos) {
+        return false;
+    }
+    const std::size_t second = text.find(':', first + 1);
+    if (second == std::string_view::npos) {
+        return false;
+    }
+    return parseAddress(text.substr(0, first), fields.start) &&
+           parseAddress(text.substr(first + 1, second - first - 1), fields.last) &&
+           parseNumber(text.substr(second + 1), 10, fields.type);
+}
+
+struct LayoutName {
+    ViommuArrayLayout layout;
+    const char *name;
+};
+
+constexpr std::array<LayoutName, 3> layoutNames{{
+    {VIOMMU_ARRAY_OFF, "off"},
+    {VIOMMU_ARRAY_V2, "v2"},
+    {VIOMMU_ARRAY_V3, "v3"},
+}};
+
+} // namespace
+
+} // namespace viommu::topology
+
+bool viommu_region_parse(const char *text, ViommuRegion *region, char *error,
+                         size_t error_size) noexcept
+{
+    using namespace viommu::topology;
+    RegionFields fields{};
+    Sentence sentence;
+    // Elements of an array have no name, so the sentences give the value.
+    if (!parseFields(text, fields)) {
+        std::snprintf(sentence.data(), sentence.size(),
+                      "reserved-regions: '%s' is not of the form START:LAST:TYPE with hexadecimal "
+                      "addresses and a decimal type",
+                      Shown(text).text());
+    } else if (fields.start > fields.last) {
+        std::snprintf(sentence.data(), sentence.size(),
+                      "reserved-regions: '%s' ends before it starts", Shown(text).text());
+    } else if (fields.type != VIOMMU_RESV_RESERVED && fields.type != VIOMMU_RESV_MSI) {
+        std::snprintf(sentence.data(), sentence.size(),
+                      "reserved-regions: type %u of '%s' is neither 0 (reserved) nor 1 (MSI)",
+                      static_cast<unsigned>(fields.type), Shown(text).text());
+    } else {
+        *region = {fields.start, fields.last, static_cast<std::uint8_t>(fields.type)};
+        return true;
+    }
+    copySentence(sentence.data(), error, error_size);
+    return false;
+}
+
+bool viommu_array_layout_parse(const char *text, ViommuArrayLayout *layout, char *error,
+                               size_t error_size) noexcept
+{
+    using namespace viommu::topology;
+    const std::string_view wanted = text;
+    for (const LayoutName &entry : layoutNames) {
+        if (wanted == entry.name) {
+            *layout = entry.layout;
+            return true;
+        }
+    }
+    Sentence sentence;
+    std::snprintf(sentence.data(), sentence.size(), "topology: '%s' is neither off, v2 nor v3",
+                  Shown(wanted).text());
+    copySentence(sentence.data(), error, error_size);
+    return false;
+}
+
+const char *viommu_array_layout_name(ViommuArrayLayout layout) noexcept
+{
+    for (const viommu::topology::LayoutName &entry : viommu::topology::layoutNames) {
+        if (layout == entry.layout) {
+            return entry.name;
+        }
+    }
+    return nullptr;
+}
+
+size_t viommu_root_bus_split(char *text, const char **names, size_t cap, char *error,
+                             size_t error_size) noexcept
+{
+    using namespace viommu::topology;
+    const std::string_view all = text;
+    if (all.empty()) {
+        copySentence("root-bus: the name is empty", error, error_size);
+        return 0;
+    }
+    if (all.front() == ':' || all.back() == ':' || all.find("::") != std::string_view::npos) {
+        Sentence sentence;
+        std::snprintf(sentence.data(), sentence.size(), "root-bus: '%s' contains an empty name",
+                      Shown(all).text());
+        copySentence(sentence.data(), error, error_size);
+        return 0;
+    }
+    const auto colons = static_cast<std::size_t>(std::count(all.begin(), all.end(), ':'));
+    if (cap <= colons) {
+        return colons + 1;
+    }
+    *names++ = text;
+    for (char *c = text; *c != '\0'; c++) {
+        if (*c == ':') {
+            *c = '\0';
+            *names++ = c + 1;
+        }
+    }
+    return colons + 1;
+}
