@@ -18,9 +18,10 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-MAX_LEN = {"mapping-set": 512, "migration": 1024, "request": 1024, "session": 1024,
-           "topology": 256}
-TARGETS = ("mapping-set", "session", "request", "topology", "migration")  # the longest first
+MAX_LEN = {"mapping-set": 512, "migration": 1024, "properties": 512, "request": 1024,
+           "session": 1024, "topology": 256}
+# The longest first.
+TARGETS = ("mapping-set", "session", "request", "topology", "migration", "properties")
 
 
 def duration(seconds):

@@ -145,11 +145,28 @@ def machines():
     yield from anything([40, 90, 200])
 
 
+def texts():
+    numbers = ["0", "1", "0x1000", "0X1FfF", "fee00000", "0xffffffffffffffff",
+               "0x10000000000000000", "0000000000000000000001", "", "0x", "-1", "+1", " 1", "1 ", "g"]
+    types = ["0", "1", "01", "2", "256", "4294967295", "4294967296", "", "-1", "+0", "0x1", "0:0"]
+    regions = [f"{start}:{last}:{kind}" for start in numbers for last in numbers
+               for kind in (types if start == "0" and last == "0x1000" else types[:2])]
+    several = [",".join(regions[first:first + 5]) for first in range(0, len(regions), 5)]
+    names = ["", "pcie.0", "pcie.0:pxb1", "a:b:c:d", ":", "::", "a:", ":a", "a::b", "pxb\n:"]
+    layouts = ["off", "v2", "v3", "v1", "V2", "v22", "v"]
+    long = ["f" * 128, "f" * 129, "0" * 300 + ":0:0", "a:" * 150, "a" * 200 + "::"]
+    for number, text in enumerate(regions + several + names + layouts + long):
+        for room in (0, 1, 40, 255):
+            # Room for a sentence, for names and regions, then which region the machine has.
+            yield bytes([room, number % 8, number % 3]) + text.encode()
+
+
 SEEDS = {
     "request": requests,
     "migration": streams,
     "session": sessions,
     "mapping-set": lambda: anything([60, 300, 900]),
+    "properties": texts,
     "topology": machines,
 }
 
