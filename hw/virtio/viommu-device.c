@@ -515,15 +515,15 @@ static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
     if (!visit_start_struct(v, name, NULL, 0, errp)) {
         return;
     }
-    visit_u64(v, "translations", stats.translations, errp);
-    visit_u64(v, "faults", stats.faults, errp);
-    visit_u64(v, "faults-coalesced", stats.faults_coalesced, errp);
-    visit_u64(v, "faults-dropped", stats.faults_dropped, errp);
-    visit_u64(v, "requests", stats.requests, errp);
-    visit_u64(v, "requests-refused", stats.requests_refused, errp);
-    visit_u64(v, "mappings", stats.mappings, errp);
-    visit_u64(v, "domains", stats.domains, errp);
-    visit_u64(v, "memory", stats.memory, errp);
+    visit_u64(v, "translations", stats.translations, NULL);
+    visit_u64(v, "faults", stats.faults, NULL);
+    visit_u64(v, "faults-coalesced", stats.faults_coalesced, NULL);
+    visit_u64(v, "faults-dropped", stats.faults_dropped, NULL);
+    visit_u64(v, "requests", stats.requests, NULL);
+    visit_u64(v, "requests-refused", stats.requests_refused, NULL);
+    visit_u64(v, "mappings", stats.mappings, NULL);
+    visit_u64(v, "domains", stats.domains, NULL);
+    visit_u64(v, "memory", stats.memory, NULL);
     visit_end_struct(v, NULL);
 }
 
@@ -574,6 +574,22 @@ static void viommu_stop_ioeventfd(VirtIODevice *vdev)
 {
 }
 
+/* Those that no PropertyInfo describes. */
+static const struct {
+    const char *name, *text;
+} descriptions[] = {
+    { "boot-bypass", "endpoints in no domain reach memory until the guest says "
+                     "otherwise" },
+    { "aw-bits", "width of I/O virtual addresses (32 to 64)" },
+    { "root-bus", "root buses that are managed, joined by ':' (default: all "
+                  "that no other IOMMU names)" },
+    { "max-mappings", "most mappings in all domains together" },
+    { "max-domains", "most domains" },
+    { "max-memory", "most host memory for domains and mappings" },
+    { "sparse-page-sizes", "advertise only the page sizes that page tables of "
+                           "the granule have" },
+};
+
 static void viommu_class_init(ObjectClass *klass, void *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
@@ -602,6 +618,10 @@ static void viommu_class_init(ObjectClass *klass, void *data)
     vdc->stop_ioeventfd = viommu_stop_ioeventfd;
     vdc->vmsd = &vmstate_viommu_device;
 
+    for (int i = 0; i < ARRAY_SIZE(descriptions); i++) {
+        object_class_property_set_description(klass, descriptions[i].name,
+                                              descriptions[i].text);
+    }
     object_class_property_add(klass, "endpoints", "list", viommu_get_endpoints,
                               NULL, NULL, NULL);
     object_class_property_set_description(klass, "endpoints",

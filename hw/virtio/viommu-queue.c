@@ -25,6 +25,8 @@
 #define BATCHES_PER_RUN 4
 #define NS_PER_RUN (2 * SCALE_MS)
 
+#define EVENTS_PER_RUN 256
+
 typedef struct Run {
     VirtIOIOMMU *s;
     int64_t deadline;           /* from the first slow request on; 0: none yet */
@@ -133,8 +135,8 @@ static void serve_events(VirtIOIOMMU *s)
             virtqueue_push(s->event_vq, elem, sizeof(record));
         }
         g_free(elem);
-        /* Bounded by the ring, but the driver may refill it meanwhile. */
-        if (++n == VIOMMU_QUEUE_SIZE) {
+        /* The driver may give buffers back meanwhile. */
+        if (++n == EVENTS_PER_RUN) {
             qemu_bh_schedule(s->event_bh);
             break;
         }
