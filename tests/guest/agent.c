@@ -7,6 +7,7 @@
  * command line names (agent=ttyS1).  A command is one line, "TAG VERB ARG...";
  * it runs in a process of its own, so commands may overlap.  Its answer is any
  * number of lines "TAG data KEY=VALUE...", then "TAG ok" or "TAG error TEXT".
+ * With modules=held on the kernel's command line it loads modules when told to.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -17,6 +18,7 @@
 #include <linux/fs.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/kexec.h>
 #include <linux/vfio.h>
 #include <net/if.h>
 #include <poll.h>
@@ -773,14 +775,10 @@ static bool all_bytes(const uint8_t *p, uint8_t value, size_t n)
     return !n;
 }
 
-/*
- * A function that no driver owns, and that is in no domain, writes to the
- * physical address of a page of ours.
- */
-static void edu_command(const char *name)
+/* The registers of an edu device that no driver owns, which may do DMA from now on. */
+static uint8_t *edu_open(const char *name)
 {
     char path[256];
-    uint8_t *page = dma_buffer(4096);
 
     snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/config", name);
     int config = open(path, O_RDWR);
@@ -798,11 +796,26 @@ static void edu_command(const char *name)
         fail("mmap of resource0");
     }
     check_edu(bar);
+    return bar;
+}
+
+/* A function that is in no domain writes to the physical address of a page of ours. */
+static void edu_command(const char *name)
+{
+    uint8_t *bar = edu_open(name);
+    uint8_t *page = dma_buffer(4096);
+
     memset(page, 0x5a, 4096);
     uint64_t address = physical_address(page);
     edu_dma(bar, address, 8, true);
     answer("data address=%#llx changed=%d", (unsigned long long)address,
            !all_bytes(page, 0x5a, 4096));
+}
+
+/* It writes to an address of which only the host knows where it led to. */
+static void edu_write_command(const char *name, uint64_t address)
+{
+    edu_dma(edu_open(name), address, 8, true);
 }
 
 /* --- a user-space driver through VFIO ---------------------------------------- */
@@ -922,6 +935,95 @@ static void vfio_command(const char *name, uint64_t iova, uint64_t size)
     answer("data step=read-only iova=%#llx unchanged=1", (unsigned long long)(iova + EDU_PIECE));
 }
 
+/*
+ * Maps one page at iova, shows that the edu device reaches it, and keeps it
+ * mapped until this kernel ends.  The device's buffer is random then, the page
+ * full of 0x5a: the host would see what the device wrote to it.
+ */
+static _Noreturn void vfio_hold_command(const char *name, uint64_t iova)
+{
+    Vfio v = vfio_open(name);
+    uint8_t *page = dma_buffer(4096);
+
+    fill_random(page, 4096);
+    vfio_map(&v, page, iova, 4096, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
+    edu_dma(v.bar, iova, EDU_PIECE, false);
+    memset(page, 0x5a, 4096);
+    edu_dma(v.bar, iova, 8, true);
+    bool reached = !all_bytes(page, 0x5a, 8);
+    memset(page, 0x5a, 4096);
+    answer("data address=%#llx reached=%d", (unsigned long long)physical_address(page), reached);
+    answer("ok");
+    for (;;) {
+        pause();
+    }
+}
+
+/* --- another kernel ------------------------------------------------------------ */
+
+/* The words from args[0] on with one space between them. */
+static void join(char *to, size_t room, char **args, int n)
+{
+    size_t at = 0;
+
+    *to = 0;
+    for (int i = 0; i < n && at < room; i++) {
+        at += (size_t)snprintf(to + at, room - at, i ? " %s" : "%s", args[i]);
+    }
+    if (at >= room) {
+        refuse("the words are too long together");
+    }
+}
+
+/*
+ * Loads /kexec/kernel and /kexec/initramfs with this command line, to be
+ * started by the command kexec or, with `crash`, by a panic.
+ */
+static void kexec_load_command(const char *when, const char *command_line)
+{
+    unsigned long flags = !strcmp(when, "crash") ? KEXEC_FILE_ON_CRASH : 0;
+    int kernel = open("/kexec/kernel", O_RDONLY);
+    int initramfs = open("/kexec/initramfs", O_RDONLY);
+
+    if (kernel < 0 || initramfs < 0) {
+        fail("/kexec");
+    }
+    if (syscall(SYS_kexec_file_load, kernel, initramfs, strlen(command_line) + 1, command_line,
+                flags)) {
+        fail("kexec_file_load");
+    }
+}
+
+/* --- modules ------------------------------------------------------------------- */
+
+/* A line of /modules/list is a file name and the module's parameters. */
+static void load_modules(void)
+{
+    char line[512];
+    FILE *list = fopen("/modules/list", "r");
+
+    while (list && fgets(line, sizeof line, list)) {
+        char path[300], *params;
+
+        line[strcspn(line, "\n")] = 0;
+        params = line + strcspn(line, " ");
+        if (*params) {
+            *params++ = 0;
+        }
+        snprintf(path, sizeof path, "/modules/%.250s", line);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || (syscall(SYS_finit_module, fd, params, 0) && errno != EEXIST)) {
+            printf("agent: module %s does not load: %s\n", line, strerror(errno));
+        }
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
+    if (list) {
+        fclose(list);
+    }
+}
+
 /* --- commands ---------------------------------------------------------------- */
 
 static uint64_t number(const char *text)
@@ -947,10 +1049,7 @@ static void run_command(char **args, int n)
         read_command(args[1]);
     } else if (!strcmp(verb, "write") && n >= 3) {
         char text[256];
-        int at = 0;
-        for (int i = 2; i < n; i++) {
-            at += snprintf(text + at, sizeof text - (size_t)at, i > 2 ? " %s" : "%s", args[i]);
-        }
+        join(text, sizeof text, args + 2, n - 2);
         write_file(args[1], text);
     } else if (!strcmp(verb, "disk-read") && n == 2) {
         disk_read_command(args[1]);
@@ -964,6 +1063,19 @@ static void run_command(char **args, int n)
         edu_command(args[1]);
     } else if (!strcmp(verb, "vfio") && n == 4) {
         vfio_command(args[1], number(args[2]), number(args[3]));
+    } else if (!strcmp(verb, "edu-write") && n == 3) {
+        edu_write_command(args[1], number(args[2]));
+    } else if (!strcmp(verb, "vfio-hold") && n == 3) {
+        vfio_hold_command(args[1], number(args[2]));
+    } else if (!strcmp(verb, "modules") && n == 1) {
+        load_modules();
+    } else if (!strcmp(verb, "kexec-load") && n >= 3) {
+        char text[512];
+        join(text, sizeof text, args + 2, n - 2);
+        kexec_load_command(args[1], text);
+    } else if (!strcmp(verb, "kexec") && n == 1) {
+        reboot(RB_KEXEC);
+        fail("reboot");
     } else {
         refuse("no such command, or a wrong number of arguments");
     }
@@ -996,34 +1108,6 @@ static void serve(char *line)
     }
     if (child < 0) {
         answer("error fork: %s", strerror(errno));
-    }
-}
-
-/* A line of /modules/list is a file name and the module's parameters. */
-static void load_modules(void)
-{
-    char line[512];
-    FILE *list = fopen("/modules/list", "r");
-
-    while (list && fgets(line, sizeof line, list)) {
-        char path[300], *params;
-
-        line[strcspn(line, "\n")] = 0;
-        params = line + strcspn(line, " ");
-        if (*params) {
-            *params++ = 0;
-        }
-        snprintf(path, sizeof path, "/modules/%.250s", line);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || (syscall(SYS_finit_module, fd, params, 0) && errno != EEXIST)) {
-            printf("agent: module %s does not load: %s\n", line, strerror(errno));
-        }
-        if (fd >= 0) {
-            close(fd);
-        }
-    }
-    if (list) {
-        fclose(list);
     }
 }
 
@@ -1061,7 +1145,14 @@ int main(void)
     }
     signal(SIGCHLD, SIG_IGN);
     open_port();
-    load_modules();
+    const char *modules = getenv("modules");
+    if (!modules || strcmp(modules, "held")) {
+        load_modules();
+    }
+    /* A kernel before this one may have ended within a line. */
+    if (write(port, "\n", 1) != 1) {
+        perror("agent: write");
+    }
     answer("ready");
     for (;;) {
         ssize_t n = read(port, line + used, sizeof line - 1 - used);

@@ -23,6 +23,7 @@ FRAMES = 1000
 IOMMU = "iommu"
 IOMMU_SLOT = "02.0"
 OVMF = ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_CODE.fd")
+VFIO_MODULES = ("vfio_pci", "vfio_iommu_type1 allow_unsafe_interrupts=1")
 BASE_MODULES = ("virtio_iommu", "virtio_blk", "virtio_net", "nvme")
 
 
@@ -116,6 +117,17 @@ class Trial:
         self.add("-device", json.dumps(device))
         self.endpoints.append(Endpoint(path, model.replace("-", "_"), "net", netdev=name))
         return self.endpoints[-1]
+
+    def carry_kernel(self):
+        """The initramfs has kernel and initramfs once more, in /kexec, for the guest to start."""
+        whole = self.folder / "initramfs.img"
+        plain = self.initramfs.read_bytes()
+        # Linux unpacks archives that follow each other.
+        whole.write_bytes(plain + initramfs.cpio([
+            ("kexec", 0o040755, b"", (0, 0)),
+            ("kexec/kernel", 0o100644, self.kernel.image.read_bytes(), (0, 0)),
+            ("kexec/initramfs", 0o100644, plain, (0, 0))]))
+        self.initramfs = whole
 
     def boot(self, kernel_args="", saved=None):
         self.guest = Guest(self.folder, self.options.qemu, "amd64", self.kernel.image,
@@ -336,11 +348,33 @@ def sriov(options):
 FAULT = r"{reason} fault from EP {endpoint} at {address:#x} \[[^]]*{kind}[^]]*\]"
 
 
+EDU = "edu,addr={path},dma_mask=0xffffffffffff"
+
+
+def bind_edu(guest, path):
+    """Gives an edu device to VFIO's driver; returns its name."""
+    guest.run("write", "/sys/bus/pci/drivers/vfio-pci/new_id", "1234", "11e8")
+    edu = guest.devices()[path]
+    check(edu["driver"] == "vfio-pci" and edu["group"] != "none",
+          f"edu: driver {edu['driver']}, group {edu['group']}")
+    return edu["name"]
+
+
+def verify_vfio(guest, edu):
+    """An edu device reaches what VFIO maps for it and no more; the guest logs each fault."""
+    iova = 0x40000000  # nothing of the guest's memory is there
+    steps = {d["step"]: d for d in guest.run("vfio", edu, iova, 2 << 20)}
+    check(int(steps["mapped"]["copied"]) == 3 * 4096, "the device copied too little")
+    for step in ("unmapped", "read-only"):
+        guest.wait_console(FAULT.format(reason="page", endpoint=requester_id(edu), kind="W",
+                                        address=int(steps[step]["iova"], 16)))
+
+
 def faults(options):
     """DMA outside of what is mapped changes no memory, and the guest's driver logs each fault."""
-    t = Trial(options, modules=["vfio_pci", "vfio_iommu_type1 allow_unsafe_interrupts=1"])
+    t = Trial(options, modules=VFIO_MODULES)
     t.disk("virtio-blk", "03.0")
-    t.add("-device", "edu,addr=04.0,dma_mask=0xffffffffffff")
+    t.add("-device", EDU.format(path="04.0"))
     with t.boot() as guest:
         edu = guest.devices()["04.0"]
         endpoint = requester_id(edu["name"])
@@ -351,16 +385,7 @@ def faults(options):
         guest.wait_console(FAULT.format(reason="domain", endpoint=endpoint, kind="W",
                                         address=int(attempt["address"], 16)))
 
-        guest.run("write", "/sys/bus/pci/drivers/vfio-pci/new_id", "1234", "11e8")
-        edu = guest.devices()["04.0"]
-        check(edu["driver"] == "vfio-pci" and edu["group"] != "none",
-              f"edu: driver {edu['driver']}, group {edu['group']}")
-        iova = 0x40000000  # nothing of the guest's memory is there
-        steps = {d["step"]: d for d in guest.run("vfio", edu["name"], iova, 2 << 20)}
-        check(int(steps["mapped"]["copied"]) == 3 * 4096, "the device copied too little")
-        for step in ("unmapped", "read-only"):
-            guest.wait_console(FAULT.format(reason="page", endpoint=endpoint, kind="W",
-                                            address=int(steps[step]["iova"], 16)))
+        verify_vfio(guest, bind_edu(guest, "04.0"))
         if options.counters:
             c = guest.endpoints(IOMMU)[endpoint]
             check(c["translations"] > 0 and c["faults"] >= 3,
@@ -432,8 +457,132 @@ def migrate(options):
     return t
 
 
+HELD_IOVA = 0x70000000  # nothing of the guest's memory is there
+
+
+@dataclass
+class HeldPage:
+    """A page that VFIO keeps mapped for an edu device as long as its kernel runs."""
+    edu: str
+    address: int  # guest-physical
+
+    @property
+    def endpoint(self):
+        return requester_id(self.edu)
+
+    def is_unchanged(self, guest):
+        return guest.memory(self.address, 4096) == b"\x5a" * 4096
+
+    def write_in_vain(self, t, offset, kept):
+        """The device writes to it and must fault; `kept`: nobody else has used its memory."""
+        def counts():
+            c = t.guest.endpoints(IOMMU)[self.endpoint]
+            return c["faults"], c["translations"]
+        before = counts() if t.options.counters else ()
+        t.guest.run("edu-write", self.edu, HELD_IOVA + offset)
+        check(not kept or self.is_unchanged(t.guest),
+              "edu: a mapping of the first kernel leads to its memory")
+        if t.options.counters:
+            after = counts()
+            check(after[0] > before[0] and after[1] == before[1],
+                  "edu at what the first kernel mapped: (faults, translations) were "
+                  f"{before}, then {after}")
+
+
+def hold_page(guest, edu):
+    held = guest.run("vfio-hold", edu, HELD_IOVA)[0]
+    check(held["reached"] == "1", "edu: does not reach what VFIO mapped for it")
+    page = HeldPage(edu, int(held["address"], 16))
+    check(page.is_unchanged(guest), "edu: the host finds the page elsewhere")
+    return page
+
+
+def verify_empty(guest):
+    """W5, INI-D1: what a driver finds that has reset the device."""
+    left, attached = guest.stats(IOMMU), attachments(guest)
+    check(not left["domains"] and not left["mappings"] and not attached,
+          f"{left['domains']} domains, {left['mappings']} mappings and the attachments "
+          f"{attached} of the first kernel are left")
+
+
+def verify_domains(guest):
+    """The device has one domain for each of this kernel's groups, and no other."""
+    grouped = {requester_id(d["name"]): d["group"] for d in guest.devices().values()
+               if d["group"] != "none"}
+    attached, domains = attachments(guest), guest.stats(IOMMU)["domains"]
+    check(attached.keys() == grouped.keys(),
+          f"the guest has groups for {sorted(grouped)}, attached are {sorted(attached)}")
+    pairs = {(grouped[i], domain) for i, (domain, _) in attached.items()}
+    check(len(pairs) == len({g for g, _ in pairs}) == len({d for _, d in pairs}) == domains,
+          f"{domains} domains; groups and domains are {sorted(pairs)}")
+
+
+def two_kernels(options, when, first_args, second_args, start, readers):
+    """A kernel leaves its work to another; nothing of the first is in the second's way."""
+    t = Trial(options, modules=VFIO_MODULES)
+    t.carry_kernel()
+    disks = [t.disk("virtio-blk", "03.0"), t.disk("nvme", "05.0")]
+    t.net("virtio-net", "04.0")
+    t.add("-device", EDU.format(path="06.0"))
+    with t.boot(first_args) as guest:
+        t.verify("DMA-FQ")
+        page = hold_page(guest, bind_edu(guest, "06.0"))
+        guest.run("kexec-load", when, guest.basic_args, "modules=held", second_args)
+        jobs = [guest.begin_command("disk-read", d.device["name"]) for d in disks * readers]
+        if options.counters:
+            for d in disks if jobs else []:
+                t.wait_for_translations(d, 500)
+            first = guest.stats(IOMMU)
+            check(page.endpoint in attachments(guest) and first["mappings"] > 0,
+                  "the first kernel leaves nothing behind")
+        guest.next_kernel(*start)
+        under_way = sum(not job.done for job in jobs)
+        check(under_way or not jobs, "the first kernel ended too late, all reads had ended")
+
+        # virtio_pci, which is built in, has reset the device; its driver is a module.
+        before = {}
+        if options.counters:
+            verify_empty(guest)
+            before = {i: c["translations"] for i, c in guest.endpoints(IOMMU).items()}
+        # Other than a crash kernel, one started in peace uses all of the memory.
+        kept = when == "crash"
+        page.write_in_vain(t, 0, kept)
+        guest.run("modules")
+        guest.wait_for("the drivers of all endpoints", lambda devices: all(
+            e.driver in (devices[e.path]["driver"], devices[e.path]["virtio"])
+            for e in t.endpoints))
+        page.write_in_vain(t, 64, kept)
+        guest.wait_console(FAULT.format(reason="domain", endpoint=page.endpoint, kind="W",
+                                        address=HELD_IOVA + 64))
+        t.verify("DMA")
+        for e in t.endpoints if options.counters else []:
+            e.translations -= before[e.counted_as]
+            check(e.translations > 0, f"{e.path} ({e.driver}): no translation since the reset")
+        verify_vfio(guest, bind_edu(guest, "06.0"))
+        if options.counters:
+            verify_domains(guest)
+            t.notes.append(f"the first kernel ended with {first['domains']} domains, "
+                           f"{first['mappings']} mappings and {under_way} reads under way; "
+                           "nothing of it is left")
+        guest.poweroff()
+    return t
+
+
+def kexec(options):
+    """W5: reboot(2) starts another kernel, which is strict; the IOMMU keeps its state until then."""
+    # Linux' shutdown forbids DMA to the IOMMU too.  Its driver polls for answers with interrupts
+    # off: a request after that, as a read makes it, would hang the kernel.
+    return two_kernels(options, "reboot", "", "iommu.strict=1", ("kexec",), readers=0)
+
+
+def crash(options):
+    """W5: a kernel panics while disks are read; its crash kernel finds the devices as they were."""
+    return two_kernels(options, "crash", "crashkernel=192M", "iommu.strict=1 nr_cpus=1",
+                       ("write", "/proc/sysrq-trigger", "c"), readers=4)
+
+
 SCENARIOS = {f.__name__: f for f in (seabios, ovmf, passthrough, strict, bridge, sriov, faults,
-                                     hotplug, migrate)}
+                                     hotplug, migrate, kexec, crash)}
 
 
 def demo(options):

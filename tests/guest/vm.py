@@ -106,9 +106,13 @@ class NetPeer(threading.Thread):
     def __init__(self, sock):
         super().__init__(daemon=True)
         self.sock = sock
+        self.forget()
+        self.start()
+
+    def forget(self):
+        """Frames with the numbers of earlier ones may follow."""
         # By the guest's MAC address: several functions may share one network.
         self.received, self.sent = {}, {}
-        self.start()
 
     def _exactly(self, n):
         data = b""
@@ -187,6 +191,9 @@ class Guest:
         self.pending, self.count = {}, 0
         self.saved, self.state = saved, None
         names = self.MACHINES[arch]
+        self.basic_args = (f"console={names['console']},115200 agent={names['agent']} loglevel=5 "
+                           "panic=-1")
+        self.console_begin = 0  # where the present kernel's output begins, in characters
         agent, agent_fd = self._pair()
         monitor, monitor_fd = self._pair()
         self.monitor, self.agent = monitor, agent
@@ -194,8 +201,7 @@ class Guest:
         self.command = [
             qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-kernel", str(image), "-initrd", str(initramfs),
-            "-append", f"console={names['console']},115200 agent={names['agent']} loglevel=5 "
-                       f"panic=-1 {kernel_args}".rstrip(),
+            "-append", f"{self.basic_args} {kernel_args}".rstrip(),
             "-chardev", f"file,id=console,path={self.folder}/console.log,append=on",
             "-serial", "chardev:console",
             "-chardev", f"socket,id=agent,fd={agent_fd}", "-serial", "chardev:agent",
@@ -280,10 +286,12 @@ class Guest:
     # --- console -----------------------------------------------------------------
 
     def console(self):
+        """What the present kernel wrote."""
         try:
-            return (self.folder / "console.log").read_text(errors="replace")
+            text = (self.folder / "console.log").read_text(errors="replace")
         except OSError:
             return ""
+        return text[self.console_begin:]
 
     def wait_console(self, pattern, seconds=5):
         """The first console line that matches, as soon as it is there."""
@@ -326,6 +334,19 @@ class Guest:
     def run(self, *words):
         return self.begin_command(*words).result()
 
+    def next_kernel(self, *words):
+        """Runs a command that starts another kernel; commands under way end without an answer."""
+        # What the old one writes until then counts as the new one's.
+        self.console_begin += len(self.console())
+        command = self.begin_command(*words)
+        while self.agent_line() != "ready":
+            if command.done:
+                command.result()
+                raise GuestError(f"guest command '{command.text}': the guest goes on")
+        self.pending.clear()
+        for peer in self.peers.values():
+            peer.forget()
+
     def devices(self):
         """The guest's PCI functions and translated platform devices, by path below the root.
 
@@ -356,10 +377,23 @@ class Guest:
                 raise GuestError(f"after {seconds} s the guest still waits for {what}")
             time.sleep(0.1)
 
+    def _property(self, iommu, name):
+        path = f"/machine/peripheral/{iommu}/virtio-backend"
+        return self.qmp.call("qom-get", path=path, property=name)
+
     def endpoints(self, iommu):
         """What the device model itself says of its endpoints, by ID."""
-        path = f"/machine/peripheral/{iommu}/virtio-backend"
-        return {e["id"]: e for e in self.qmp.call("qom-get", path=path, property="endpoints")}
+        return {e["id"]: e for e in self._property(iommu, "endpoints")}
+
+    def stats(self, iommu):
+        """The device model's own counts."""
+        return self._property(iommu, "stats")
+
+    def memory(self, address, size):
+        """What the host finds at a guest-physical address."""
+        file = self.folder / "memory.img"
+        self.qmp.call("pmemsave", val=address, size=size, filename=str(file))
+        return file.read_bytes()
 
     def poweroff(self):
         self.run("poweroff")
