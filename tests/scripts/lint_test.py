@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""scripts/lint's own decisions, with tools made up here."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPT = REPOSITORY / "scripts/lint"
+# What the script itself needs; the tools that it runs are not among them.
+COMMANDS = ("bash", "cat", "dirname", "env", "find", "grep", "nproc", "sort", "xargs")
+
+
+class LintTest(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.folder = Path(scratch.name)
+        self.tools = self.folder / "bin"
+        self.tools.mkdir()
+        for command in COMMANDS:
+            (self.tools / command).symlink_to(shutil.which(command))
+
+    def tool(self, name, text):
+        (self.tools / name).write_text("#!/bin/sh\n" + text)
+        (self.tools / name).chmod(0o755)
+
+    def lint(self, *arguments, path=None):
+        """Returns (exit status, what was said)."""
+        done = subprocess.run([SCRIPT, *arguments], env={**os.environ, "PATH": path or
+                                                         str(self.tools)},
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False)
+        return done.returncode, done.stdout
+
+    def test_a_tool_that_does_not_exist_is_named(self):
+        status, said = self.lint("--tool", "WRONG")
+        self.assertEqual(status, 2)
+        self.assertIn("there is no tool 'WRONG'\n", said)
+
+    def test_an_option_that_does_not_exist_is_named(self):
+        status, said = self.lint("--wrong")
+        self.assertEqual(status, 2)
+        self.assertIn("there is no option '--wrong'\n", said)
+
+    def test_a_missing_tool_is_left_out_visibly(self):
+        self.assertEqual(self.lint("--tool", "cppcheck"),
+                         (77, "== cppcheck\nleft out: cppcheck is not installed\n"))
+
+    def test_a_tool_of_another_version_is_left_out_visibly(self):
+        self.tool("clang-format", "echo 'Debian clang-format version 19.1.7 (3+b1)'")
+        status, said = self.lint("--tool", "format")
+        self.assertEqual(status, 77)
+        self.assertIn("left out: clang-format is of version 19,", said)
+
+    def test_a_tool_of_the_right_version_is_run(self):
+        self.tool("clang-format", "echo 'Debian clang-format version 14.0.6'")
+        self.assertEqual(self.lint("--tool", "format")[0], 0)
+
+    def test_what_is_left_out_hides_no_failure(self):
+        self.tool("shellcheck", "exit 1")
+        for tools in (("cppcheck", "shell"), ("shell", "cppcheck")):
+            with self.subTest(tools):
+                self.assertEqual(self.lint(*(f"--tool {tools[0]} --tool {tools[1]}".split()))[0],
+                                 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
