@@ -782,7 +782,7 @@ static Vt *start(Fuzz *f)
 {
     static const char *const granules[] = {"4k", "host"};
     g_autofree char *props =
-        g_strdup_printf("id=iommu0,boot-bypass=%s,granule=%s,max-mappings=%u,max-domains=%u",
+        g_strdup_printf("id=iommu0,boot-bypass=%s,granule=%s,max-mappings=%d,max-domains=%d",
                         one_in(f, 2) ? "on" : "off", granules[below(f, 2)],
                         one_in(f, 3) ? 8 : 100000, one_in(f, 3) ? 2 : 1000);
     const char *disk = "-object iothread,id=io0 -blockdev driver=null-co,node-name=d0,"

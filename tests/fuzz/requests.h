@@ -23,7 +23,7 @@ public:
         return *this;
     }
 
-    std::vector<uint8_t> bytes() const { return bytes_; }
+    const std::vector<uint8_t> &bytes() const { return bytes_; }
 
 private:
     RequestBytes &put(uint64_t value, unsigned size)

@@ -619,7 +619,7 @@ static void net_command(const char *name, uint32_t total)
     bool *done = calloc(total, sizeof *done);
     uint32_t first = 0, next = 0, resent = 0; /* all before `next` were sent */
     uint64_t start, last, patience = FIRST_PATIENCE_MS;
-    Frame f;
+    Frame f = {0};
 
     class_entry(interface, sizeof interface, "net", name);
     /* Without a protocol it receives nothing before it is bound to its interface. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""scripts/lint's own decisions, with tools made up here."""
+"""scripts/lint's own decisions, with tools made up here, and whether the real ones see anything."""
 
 import os
 import shutil
@@ -13,6 +13,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "scripts/lint"
 # What the script itself needs; the tools that it runs are not among them.
 COMMANDS = ("bash", "cat", "dirname", "env", "find", "grep", "nproc", "sort", "xargs")
+
+OUT_OF_BOUNDS = """\
+#include "qemu/osdep.h"
+int last(VirtIODevice *vdev)
+{
+    int words[4] = {0};
+    return vdev->started ? words[4] : words[3];
+}
+"""
 
 
 class LintTest(unittest.TestCase):
@@ -36,6 +45,12 @@ class LintTest(unittest.TestCase):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               check=False)
         return done.returncode, done.stdout
+
+    def read(self, tool, name, text):
+        """The exit status for one file, with the tool that is installed."""
+        file = self.folder / name
+        file.write_text(text)
+        return self.lint("--tool", tool, str(file), path=os.environ["PATH"])
 
     def test_a_tool_that_does_not_exist_is_named(self):
         status, said = self.lint("--tool", "WRONG")
@@ -67,6 +82,14 @@ class LintTest(unittest.TestCase):
             with self.subTest(tools):
                 self.assertEqual(self.lint(*(f"--tool {tools[0]} --tool {tools[1]}".split()))[0],
                                  1)
+
+    @unittest.skipUnless(shutil.which("cppcheck"), "cppcheck is not installed")
+    def test_c_is_checked_without_qemus_headers(self):
+        inside = OUT_OF_BOUNDS.replace("[4] :", "[2] :")
+        self.assertEqual(self.read("cppcheck", "good.c", inside)[0], 0)
+        status, said = self.read("cppcheck", "bad.c", OUT_OF_BOUNDS)
+        self.assertEqual(status, 1)
+        self.assertIn("arrayIndexOutOfBounds", said)
 
 
 if __name__ == "__main__":
