@@ -14,6 +14,18 @@ SCRIPT = REPOSITORY / "scripts/lint"
 # What the script itself needs; the tools that it runs are not among them.
 COMMANDS = ("bash", "cat", "dirname", "env", "find", "grep", "nproc", "sort", "xargs")
 
+UNLOCKED = """\
+#include "engine/locks.h"
+struct Count {
+    int value VIOMMU_GUARDED_BY(viommu::fault_lock) = 0;
+    void add(std::mutex &lock) { viommu::FaultGuard guard(lock); value++; }
+    int get() const { return value; }
+};
+int get(const Count &count) { return count.get(); }
+"""
+LOCKED = UNLOCKED.replace("get() const", "get() const VIOMMU_REQUIRES(viommu::fault_lock)") \
+    .replace("int get(const Count &count)",
+             "int get(const Count &count) VIOMMU_REQUIRES(viommu::fault_lock)")
 OUT_OF_BOUNDS = """\
 #include "qemu/osdep.h"
 int last(VirtIODevice *vdev)
@@ -82,6 +94,19 @@ class LintTest(unittest.TestCase):
             with self.subTest(tools):
                 self.assertEqual(self.lint(*(f"--tool {tools[0]} --tool {tools[1]}".split()))[0],
                                  1)
+
+    def test_a_compiler_that_sees_no_locks_is_a_failure(self):
+        self.tool("clang++", "exit 0")
+        status, said = self.lint("--tool", "threads")
+        self.assertEqual(status, 1)
+        self.assertIn("does not see that a lock is not held", said)
+
+    @unittest.skipUnless(shutil.which("clang++"), "clang++ is not installed")
+    def test_a_lock_that_is_not_held_is_a_failure(self):
+        self.assertEqual(self.read("threads", "locked.cc", LOCKED)[0], 0)
+        status, said = self.read("threads", "unlocked.cc", UNLOCKED)
+        self.assertEqual(status, 1)
+        self.assertIn("-Wthread-safety-analysis", said)
 
     @unittest.skipUnless(shutil.which("cppcheck"), "cppcheck is not installed")
     def test_c_is_checked_without_qemus_headers(self):
