@@ -188,6 +188,28 @@ def containers(results):
     return lines
 
 
+def bare(results):
+    """Time of a read by the bare guest to that without an IOMMU, and of one device to the other."""
+    times = {}
+    for run in results["bare"]:
+        times.setdefault((run["thread"], run["pattern"], run["mapped"]), {}) \
+             .setdefault(run["device"], []).append(run["ticks"])
+    reads = {"random": "4 KiB random", "sequential": "64 KiB sequential"}
+    mappings = {"once": "stay", "each": "one a read"}
+    lines = ["| disk served by | reads | mappings | this device to none | in-tree to none | "
+             "this to in-tree |",
+             "| --- | --- | --- | --- | --- | --- |"]
+    for (thread, pattern, mapped), found in times.items():
+        if mapped not in mappings:
+            continue
+        found["none"] = times[thread, pattern, "never"]["none"]
+        cells = [spread([a / b for a, b in zip(found[above], found[below])])
+                 for above, below in ((OURS, "none"), (INTREE, "none"), (OURS, INTREE))]
+        lines.append(f"| {thread} | {reads[pattern]} | {mappings[mapped]} | "
+                     + " | ".join(cells) + " |")
+    return lines
+
+
 def guests(results):
     """Time of a read in a Linux guest to that without an IOMMU, and of one device to the other."""
     times = {}
@@ -233,6 +255,8 @@ def markdown(results):
         "| --- | --- | --- | --- | --- | --- |"]
     lines += [row.markdown() for row in target_rows(figures)]
     lines += ["", "## All figures, this device to in-tree", ""] + all_ratios(figures)
+    if "bare" in results:
+        lines += ["", "## The bare guest's disk, time of a read", ""] + bare(results)
     if "guests" in results:
         lines += ["", "## A Linux guest's disks, time of a read", ""] + guests(results)
         lines += ["", "## Requests to the IOMMU for a read, strict mode", ""] + requests(results)

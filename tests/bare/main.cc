@@ -2,7 +2,7 @@
 //
 // The bare guest: finds the IOMMU without any table of the firmware, learns
 // from the array in its config space what it manages, and runs one scenario.
-#include "endpoint.h"
+#include "timing.h"
 
 namespace bare
 {
@@ -347,12 +347,49 @@ void printArray(const Iommu &iommu)
 Endpoint endpoints[maxEndpoints];
 Endpoint others[maxEndpoints];
 
+[[noreturn]] void finish()
+{
+    printAll("result ", allPassed() ? "pass" : "fail", " checks=");
+    printDecimal(checksMade());
+    print("\n");
+    powerOff(allPassed());
+}
+
+// For the bench: the IOMMU, if there is one, need have no array.
+[[noreturn]] void runTimed()
+{
+    Device device;
+    const bool translated = findIommu(device);
+    Iommu iommu(device);
+    unsigned count = 0;
+
+    printAll("viommu bare guest: timed, ", translated ? "with" : "without", " an IOMMU\n");
+    for (uint16_t bdf = 0; bdf < 0x100; bdf++) {
+        const bool self = translated && iommu.device().bdf() == bdf;
+        if (!self && device.openPci(bdf) && device.id() == idBlock) {
+            addEndpoint(endpoints, count, device, bdf);
+        }
+    }
+    if (!count) {
+        fail("no block device on PCI");
+    }
+    if (translated) {
+        check(iommu.bringUp(), "iommu", "comes up");
+    }
+    timeReads(translated ? &iommu : nullptr, endpoints[0], numberOption("spans", 1),
+              numberOption("reads", 1));
+    finish();
+}
+
 void run()
 {
     const char *wanted = option("scenario", "io");
     const char *layout = option("layout", "v2");
     Device device;
 
+    if (same(wanted, "time")) {
+        runTimed();
+    }
     printAll("viommu bare guest: scenario ", wanted, ", array ", layout, "\n");
     if (!findIommu(device)) {
         fail("no IOMMU");
@@ -373,10 +410,7 @@ void run()
     for (const auto &scenario : scenarios) {
         if (same(scenario.name, wanted)) {
             scenario.run(machine);
-            printAll("result ", allPassed() ? "pass" : "fail", " checks=");
-            printDecimal(checksMade());
-            print("\n");
-            powerOff(allPassed());
+            finish();
         }
     }
     fail("there is no such scenario");

@@ -189,4 +189,21 @@ const char *option(const char *key, const char *fallback)
     return fallback;
 }
 
+uint32_t numberOption(const char *key, uint32_t fallback)
+{
+    const char *text = option(key, "");
+    uint32_t value = 0;
+
+    if (!*text) {
+        return fallback;
+    }
+    for (; *text >= '0' && *text <= '9'; text++) {
+        value = value * 10 + static_cast<uint32_t>(*text - '0');
+    }
+    if (*text) {
+        fail("an option is no number");
+    }
+    return value;
+}
+
 } // namespace bare

@@ -54,6 +54,8 @@ template <typename Condition> bool waitFor(unsigned milliseconds, Condition cond
 // Options from "-fw_cfg name=opt/viommu/bare,string=scenario=io:layout=v2".
 // Returns the value of `key`, or `fallback`.
 const char *option(const char *key, const char *fallback);
+// The same for a decimal number.
+uint32_t numberOption(const char *key, uint32_t fallback);
 
 } // namespace bare
 
