@@ -30,7 +30,7 @@ class Domain : public ViommuDeferred
 {
 public:
     Domain(uint32_t domain_id, bool is_bypass, Graveyard &graveyard,
-           MappingSet initial = MappingSet())
+           MappingSet &&initial = MappingSet())
         : ViommuDeferred{{}, free_deferred}, id(domain_id), bypass(is_bypass),
           mappings(std::move(initial))
     {

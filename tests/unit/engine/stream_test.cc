@@ -221,8 +221,7 @@ TEST(Load, W11_W4_MoreMemoryThanTheQuotaIsRefused)
 
     Machine small(Config().memory(2048));
     small.add(0x30);
-    EXPECT_EQ(small.load(bytes),
-              "domain 1 takes more than is left of 2048 bytes of max-memory");
+    EXPECT_EQ(small.load(bytes), "domain 1 takes more than is left of 2048 bytes of max-memory");
     EXPECT_NE(small.commit(), "");
     EXPECT_EQ(small.stats().memory, 0u);
 }
