@@ -302,6 +302,38 @@ static void pending_records_are_coalesced(void)
     vt_free(vt);
 }
 
+#define PER_ENDPOINT 16u /* kFaultsPerEndpoint of engine/faults.h */
+
+/* What one endpoint does a hundred times costs another none of its records. */
+static void flood_is_counted_and_hides_nobody(void)
+{
+    Vt *vt = vt_new();
+    Fault fault;
+
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_status(vt_attach(vt, 1, EDU1, 0), VS_OK);
+    /* QEMU asks for each four bytes of an access that is refused. */
+    for (unsigned i = 0; i < 100; i++) {
+        fault_write(vt, 0, IOVA + i * PAGE, 4);
+    }
+    for (unsigned i = 0; i < PER_ENDPOINT; i++) {
+        fault_write(vt, 0, IOVA + i * PAGE + 8, 4);
+    }
+    fault_write(vt, 1, IOVA, 4);
+    vt_post_events(vt, 128, FAULT_RECORD_SIZE);
+    for (unsigned i = 0; i < PER_ENDPOINT; i++) {
+        fault = vt_wait_fault(vt);
+        assert_fault(&fault, EDU0, FAULT_MAPPING, FAULT_F_WRITE, IOVA + i * PAGE, 4);
+    }
+    fault = vt_wait_fault(vt);
+    assert_fault(&fault, EDU1, FAULT_MAPPING, FAULT_F_WRITE, IOVA, 4);
+    g_assert_cmpuint(vt_drain_faults(vt), ==, 0);
+    g_assert_cmpint(vt_counter(vt, "faults"), ==, 100 + PER_ENDPOINT + 1);
+    g_assert_cmpint(vt_counter(vt, "faults-dropped"), ==, 100 - PER_ENDPOINT);
+    g_assert_cmpint(vt_counter(vt, "faults-coalesced"), ==, PER_ENDPOINT);
+    vt_free(vt);
+}
+
 static void pending_records_end_with_a_reset(void)
 {
     Vt *vt = vt_new();
@@ -345,7 +377,7 @@ static const Case cases[] = {
     {"FLT-D3/one-access-is-one-record", one_access_is_one_record},
     {"FLT-D3/pending-records-are-coalesced", pending_records_are_coalesced},
     {"FLT-D3/pending-records-end-with-a-reset", pending_records_end_with_a_reset},
-    {"W19/pending-records-are-coalesced", pending_records_are_coalesced},
+    {"W19/flood-is-counted-and-hides-nobody", flood_is_counted_and_hides_nobody},
 };
 
 VT_MAIN(cases)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "viommu_test.h"
 
+#include "qobject/qdict.h"
+
 #include <sys/prctl.h>
 
 /* ------------------------------------------------------------------ */
@@ -698,6 +700,17 @@ void vt_free(Vt *vt)
 {
     qtest_quit(vt->qts);
     g_free(vt);
+}
+
+int64_t vt_counter(Vt *vt, const char *name)
+{
+    QDict *reply = qtest_qmp_assert_success_ref(
+        vt->qts, "{'execute': 'qom-get', 'arguments': {"
+                 "'path': '/machine/peripheral/iommu0/virtio-backend', 'property': 'stats'}}");
+    int64_t value = qdict_get_int(reply, name);
+
+    qobject_unref(reply);
+    return value;
 }
 
 void vt_bring_up(Vt *vt, uint64_t features, bool driver_ok)

@@ -308,6 +308,9 @@ Vt *vt_new(void);
 Vt *vt_new_with(const char *iommu_props, const char *more_args);
 void vt_free(Vt *vt);
 
+/* A counter of the IOMMU `iommu0`, from its property `stats`. */
+int64_t vt_counter(Vt *vt, const char *name);
+
 /* Places the BARs again after a system reset. */
 void vt_rediscover(Vt *vt);
 /* Negotiates, sets the queues up; with `driver_ok` goes live. */
