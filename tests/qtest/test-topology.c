@@ -362,13 +362,19 @@ static void fault_of_an_aliased_function(void)
 #define SLTCTL 0x18
 #define SLTCTL_POWER_ON 0x0100u  /* power indicator on */
 #define SLTCTL_POWER_OFF 0x0700u /* power indicator and controller off */
+#define SLTCTL_KEEP_OFF 0x0500u  /* controller off, which unplugs nothing */
 
-static void slot_power(Vt *vt, uint16_t port, bool on)
+static void slot_control(Vt *vt, uint16_t port, uint16_t value)
 {
     unsigned cap = pci_find_cap(vt, port, 0x10, 0);
 
     g_assert_cmphex(cap, !=, 0);
-    pci_write16(vt, port, cap + SLTCTL, on ? SLTCTL_POWER_ON : SLTCTL_POWER_OFF);
+    pci_write16(vt, port, cap + SLTCTL, value);
+}
+
+static void slot_power(Vt *vt, uint16_t port, bool on)
+{
+    slot_control(vt, port, on ? SLTCTL_POWER_ON : SLTCTL_POWER_OFF);
     vt_settle(vt);
 }
 
@@ -536,6 +542,64 @@ static void powered_off_function_is_nobody(void)
     vt_free(vt);
 }
 
+/* Without power a function has no attachment, and with it again none either. */
+static void powered_off_function_is_unattached(void)
+{
+    Edu a, b;
+    Vt *vt = two_root_ports(&a, &b);
+    Fault fault;
+
+    vt_post_events(vt, 16, FAULT_RECORD_SIZE);
+    vt_attach_with_mailbox(vt, 1, rid(1, 0, 0));
+    map_page(vt, 1, IOVA, page(1));
+    assert_reaches(&a, IOVA, page(1));
+    slot_control(vt, RP1, SLTCTL_KEEP_OFF);
+    assert_status(vt_probe(vt, rid(1, 0, 0)), VS_NOENT);
+    assert_status(vt_detach(vt, 1, rid(1, 0, 0)), VS_NOENT);
+    /* It was the only member. */
+    assert_status(vt_map(vt, 1, IOVA2, IOVA2 + PAGE - 1, page(2), MAP_RW), VS_NOENT);
+
+    slot_control(vt, RP1, SLTCTL_POWER_ON);
+    vt->next_bar[1] = 0;
+    edu_init(vt, &a, rid(1, 0, 0), false);
+    g_assert_cmpuint(vt_drain_faults(vt), ==, 0);
+    assert_reaches(&a, page(3), page(3));
+    assert_blocked(&a, IOVA, page(1));
+    assert_status(vt_detach(vt, 1, rid(1, 0, 0)), VS_INVAL);
+    vt_set_bypass(vt, 0);
+    assert_blocked(&a, page(3), page(3));
+    fault = vt_wait_fault(vt);
+    g_assert_cmphex(fault.endpoint, ==, rid(1, 0, 0));
+    g_assert_cmpuint(fault.reason, ==, FAULT_DOMAIN);
+    assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+    assert_blocked(&a, IOVA, page(1));
+    vt_free(vt);
+}
+
+/* Off and on again with no request in between: QEMU says nothing of either.  Only
+ * that a function answered, or was a bus master, shows. */
+static void power_cycle_ends_the_attachment(void)
+{
+    static const uint16_t commands[] = {2, 4, 6};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
+        Edu a, b;
+        Vt *vt = two_root_ports(&a, &b);
+
+        assert_status(vt_attach(vt, 1, rid(1, 0, 0), 0), VS_OK);
+        map_page(vt, 1, IOVA, page(1));
+        pci_write16(vt, rid(1, 0, 0), 4, commands[i]);
+        slot_control(vt, RP1, SLTCTL_KEEP_OFF);
+        slot_control(vt, RP1, SLTCTL_POWER_ON);
+        vt->next_bar[1] = 0;
+        edu_init(vt, &a, rid(1, 0, 0), false);
+        assert_reaches(&a, page(3), page(3));
+        assert_blocked(&a, IOVA, page(1));
+        assert_status(vt_detach(vt, 1, rid(1, 0, 0)), VS_INVAL);
+        vt_free(vt);
+    }
+}
+
 /* ---- virtual functions ---- */
 
 #define SRIOV 0x160u /* igb's SR-IOV capability */
@@ -545,28 +609,40 @@ static void powered_off_function_is_nobody(void)
 #define SRIOV_VF_STRIDE (SRIOV + 0x16)
 #define SRIOV_VF_ENABLE 1u
 
-static void virtual_functions_come_and_go(void)
+#define PF 0x0100u /* 01:00.0 */
+
+static uint16_t vf_id(Vt *vt, unsigned n)
 {
-    Vt *vt = vt_new_with("", ROOT_PORT(1, 5) "-device igb,bus=rp1,addr=0.0,romfile=");
-    uint16_t pf = rid(1, 0, 0), vf[2];
+    return (uint16_t)(PF + pci_read16_ext(vt, PF, SRIOV_VF_OFFSET) +
+                      n * pci_read16_ext(vt, PF, SRIOV_VF_STRIDE));
+}
+
+/* An igb that is to have so many VFs, but has none yet. */
+static Vt *machine_with_igb(unsigned vfs)
+{
+    Vt *vt = vt_new_with("", ROOT_PORT(1, 5) "-device igb,bus=rp1,addr=0.0,romfile= ");
 
     /* Opens the host bridge's window on extended configuration space. */
     vt->ecam = 0xb0000000;
     pci_write32(vt, 0, 0x64, 0);
     pci_write32(vt, 0, 0x60, (uint32_t)vt->ecam | 1);
     bridge_open(vt, RP1, 1, 2);
-    pci_enable(vt, pf);
-    g_assert_cmphex(pci_read16_ext(vt, pf, SRIOV), ==, 0x10);
-    for (unsigned i = 0; i < 2; i++) {
-        vf[i] = (uint16_t)(pf + pci_read16_ext(vt, pf, SRIOV_VF_OFFSET) +
-                           i * pci_read16_ext(vt, pf, SRIOV_VF_STRIDE));
-    }
-    assert_status(vt_probe(vt, pf), VS_OK);
+    pci_enable(vt, PF);
+    g_assert_cmphex(pci_read16_ext(vt, PF, SRIOV), ==, 0x10);
+    pci_write16_ext(vt, PF, SRIOV_NUM_VF, (uint16_t)vfs);
+    return vt;
+}
+
+static void virtual_functions_come_and_go(void)
+{
+    Vt *vt = machine_with_igb(2);
+    uint16_t vf[] = {vf_id(vt, 0), vf_id(vt, 1)};
+
+    assert_status(vt_probe(vt, PF), VS_OK);
     assert_status(vt_probe(vt, vf[0]), VS_NOENT);
 
-    pci_write16_ext(vt, pf, SRIOV_NUM_VF, 2);
     for (unsigned master = 0; master < 2; master++) {
-        pci_write16_ext(vt, pf, SRIOV_CTRL, SRIOV_VF_ENABLE);
+        pci_write16_ext(vt, PF, SRIOV_CTRL, SRIOV_VF_ENABLE);
         for (unsigned i = 0; i < 2; i++) {
             assert_status(vt_probe(vt, vf[i]), VS_OK);
             assert_status(vt_detach(vt, 1 + i, vf[i]), VS_INVAL);
@@ -576,10 +652,143 @@ static void virtual_functions_come_and_go(void)
             }
         }
         map_page(vt, 2, IOVA, page(1));
-        pci_write16_ext(vt, pf, SRIOV_CTRL, 0);
+        pci_write16_ext(vt, PF, SRIOV_CTRL, 0);
         assert_status(vt_probe(vt, vf[1]), VS_NOENT);
         assert_status(vt_detach(vt, 2, vf[1]), VS_NOENT);
         assert_status(vt_map(vt, 2, IOVA2, IOVA2 + PAGE - 1, page(1), MAP_RW), VS_NOENT);
+    }
+    vt_free(vt);
+}
+
+/* Transmit queue 7 is the PF's while there are fewer than eight VFs. */
+#define IGB_PF_QUEUE 7u
+#define IGB_TCTL 0x400u
+#define IGB_TDBAL(queue) (0xe000u + 0x40u * (queue))
+#define IGB_TDBAH(queue) (IGB_TDBAL(queue) + 0x04u)
+#define IGB_TDLEN(queue) (IGB_TDBAL(queue) + 0x08u)
+#define IGB_TDH(queue) (IGB_TDBAL(queue) + 0x10u)
+#define IGB_TDT(queue) (IGB_TDBAL(queue) + 0x18u)
+#define IGB_TXDCTL(queue) (IGB_TDBAL(queue) + 0x28u)
+
+/* True if a function of the igb, whose registers are the PF's, finds a descriptor
+ * at `iova` and says there, which is `phys`, that it is done with it. */
+static bool igb_reaches(Vt *vt, uint64_t regs, unsigned queue, uint64_t iova, uint64_t phys)
+{
+    uint8_t descriptor[16] = {0};
+
+    stl_le_p(descriptor + 8, 0x29100000); /* of no known kind; end of packet, report the status */
+    qtest_memwrite(vt->qts, phys, descriptor, sizeof(descriptor));
+    qtest_writel(vt->qts, regs + IGB_TCTL, 2);
+    qtest_writel(vt->qts, regs + IGB_TDBAL(queue), (uint32_t)iova);
+    qtest_writel(vt->qts, regs + IGB_TDBAH(queue), (uint32_t)(iova >> 32));
+    qtest_writel(vt->qts, regs + IGB_TDLEN(queue), 128);
+    qtest_writel(vt->qts, regs + IGB_TDH(queue), 0);
+    qtest_writel(vt->qts, regs + IGB_TXDCTL(queue), 1u << 25);
+    qtest_writel(vt->qts, regs + IGB_TDT(queue), 1);
+    /* It has been there; what it saw is another matter. */
+    g_assert_cmpuint(qtest_readl(vt->qts, regs + IGB_TDH(queue)), ==, 1);
+    return qtest_readl(vt->qts, phys + 12) & 1;
+}
+
+static void reset_function(Vt *vt, uint16_t bdf)
+{
+    unsigned cap = pci_find_cap(vt, bdf, 0x10, 0);
+
+    g_assert_cmphex(cap, !=, 0);
+    g_assert_cmphex(pci_read32(vt, bdf, cap + 4) & 1u << 28, !=, 0);
+    g_assert_cmphex(pci_read16(vt, bdf, 4) & 4, ==, 4);
+    pci_write16(vt, bdf, cap + 8, 0x8000);
+    g_assert_cmphex(pci_read16(vt, bdf, 4) & 4, ==, 0);
+}
+
+/* Which of them is attached with IOVA leading to page(n); the others bypass. */
+static void assert_vf_attached(Vt *vt, uint64_t regs, unsigned n, bool attached)
+{
+    g_assert_cmpint(igb_reaches(vt, regs, n, IOVA, page(1 + n)), ==, attached);
+    g_assert_cmpint(igb_reaches(vt, regs, n, page(9), page(9)), ==, !attached);
+}
+
+/* The function stays what it is, but a PF that is reset has no VFs any more. */
+static void function_level_reset(void)
+{
+    Vt *vt = machine_with_igb(2);
+    uint16_t vf[] = {vf_id(vt, 0), vf_id(vt, 1)};
+    uint64_t regs = pci_place_bar(vt, PF, 0);
+    Fault fault;
+
+    pci_write16_ext(vt, PF, SRIOV_CTRL, SRIOV_VF_ENABLE);
+    assert_status(vt_attach(vt, 7, PF, 0), VS_OK);
+    map_page(vt, 7, IOVA2, page(7));
+    for (unsigned i = 0; i < 2; i++) {
+        assert_status(vt_attach(vt, 1 + i, vf[i], 0), VS_OK);
+        map_page(vt, 1 + i, IOVA, page(1 + i));
+        pci_write16_ext(vt, vf[i], 4, 4);
+        assert_vf_attached(vt, regs, i, true);
+    }
+    g_assert_true(igb_reaches(vt, regs, IGB_PF_QUEUE, IOVA2, page(7)));
+
+    reset_function(vt, vf[0]);
+    pci_write16_ext(vt, vf[0], 4, 4);
+    assert_vf_attached(vt, regs, 0, true);
+    assert_vf_attached(vt, regs, 1, true);
+    assert_status(vt_detach(vt, 1, vf[0]), VS_OK);
+    assert_vf_attached(vt, regs, 0, false);
+    assert_status(vt_attach(vt, 1, vf[0], 0), VS_OK);
+    map_page(vt, 1, IOVA, page(1));
+
+    reset_function(vt, PF);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_status(vt_probe(vt, vf[i]), VS_NOENT);
+        assert_status(vt_detach(vt, 1 + i, vf[i]), VS_NOENT);
+        assert_status(vt_map(vt, 1 + i, IOVA2, IOVA2 + PAGE - 1, page(1), MAP_RW), VS_NOENT);
+    }
+    vt->next_bar[1] = 0;
+    regs = pci_place_bar(vt, PF, 0);
+    pci_enable(vt, PF);
+    g_assert_true(igb_reaches(vt, regs, IGB_PF_QUEUE, IOVA2, page(7)));
+    g_assert_false(igb_reaches(vt, regs, IGB_PF_QUEUE, page(9), page(9)));
+
+    pci_write16_ext(vt, PF, SRIOV_NUM_VF, 2);
+    pci_write16_ext(vt, PF, SRIOV_CTRL, SRIOV_VF_ENABLE);
+    vt_post_events(vt, 16, FAULT_RECORD_SIZE);
+    vt_drain_faults(vt);
+    for (unsigned i = 0; i < 2; i++) {
+        pci_write16_ext(vt, vf[i], 4, 4);
+        vt_set_bypass(vt, 1);
+        assert_vf_attached(vt, regs, i, false);
+        assert_status(vt_detach(vt, 1 + i, vf[i]), VS_INVAL);
+        g_assert_cmpuint(vt_drain_faults(vt), ==, 0);
+        vt_set_bypass(vt, 0);
+        g_assert_false(igb_reaches(vt, regs, i, page(9), page(9)));
+        fault = vt_wait_fault(vt);
+        g_assert_cmphex(fault.endpoint, ==, vf[i]);
+        g_assert_cmpuint(fault.reason, ==, FAULT_DOMAIN);
+        vt_drain_faults(vt);
+    }
+    assert_status(vt_detach(vt, 7, PF), VS_OK);
+    vt_free(vt);
+}
+
+/* Off and on again with no request in between: QEMU says nothing of either. */
+static void disabled_functions_lose_their_attachment(void)
+{
+    Vt *vt = machine_with_igb(2);
+    uint16_t vf[] = {vf_id(vt, 0), vf_id(vt, 1)};
+    uint64_t regs = pci_place_bar(vt, PF, 0);
+
+    pci_write16_ext(vt, PF, SRIOV_CTRL, SRIOV_VF_ENABLE);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_status(vt_attach(vt, 1 + i, vf[i], 0), VS_OK);
+        map_page(vt, 1 + i, IOVA, page(1 + i));
+        pci_write16_ext(vt, vf[i], 4, 4);
+        assert_vf_attached(vt, regs, i, true);
+    }
+    pci_write16_ext(vt, PF, SRIOV_CTRL, 0);
+    pci_write16_ext(vt, PF, SRIOV_CTRL, SRIOV_VF_ENABLE);
+    for (unsigned i = 0; i < 2; i++) {
+        pci_write16_ext(vt, vf[i], 4, 4);
+        assert_vf_attached(vt, regs, i, false);
+        assert_status(vt_detach(vt, 1 + i, vf[i]), VS_INVAL);
     }
     vt_free(vt);
 }
@@ -937,7 +1146,11 @@ static const Case cases[] = {
     {"W18/new-function-starts-without-bypass", new_function_starts_without_bypass},
     {"W18/pending-fault-of-an-unplugged-function", pending_fault_of_an_unplugged_function},
     {"W18/powered-off-function-is-nobody", powered_off_function_is_nobody},
+    {"W18/powered-off-function-is-unattached", powered_off_function_is_unattached},
+    {"W18/power-cycle-ends-the-attachment", power_cycle_ends_the_attachment},
     {"W18/virtual-functions-come-and-go", virtual_functions_come_and_go},
+    {"W18/function-level-reset", function_level_reset},
+    {"W18/disabled-functions-lose-their-attachment", disabled_functions_lose_their_attachment},
     {"W18/unplug-leaves-the-domain-to-the-others", unplug_leaves_the_domain_to_the_others},
     {"MOD-7/each-iommu-has-its-own-endpoints", each_iommu_has_its_own_endpoints},
     {"MOD-7/reset-and-bypass-are-its-own", one_iommus_reset_and_bypass_are_its_own},
