@@ -145,6 +145,33 @@ static void losing_access_in_mid_io(void)
     vt_free(vt);
 }
 
+/* The thread has translations under way nearly all the time, and what it reaches
+ * stays the same: no read may fail, and nobody may be caught between two states. */
+static void detached_while_translating(void)
+{
+    const uint64_t buffer = page(1024), size = 4 * MIB;
+    Disk disk;
+    Vt *vt = machine_with_disk(&disk, "");
+
+    /* It keeps the domain, in which each page of a transfer is looked up by itself. */
+    assert_status(vt_attach(vt, 1, EDU1, 0), VS_OK);
+    assert_status(vt_map(vt, 1, 0, buffer - 1, 0, MAP_RW), VS_OK);
+    for (uint64_t at = buffer; at < buffer + size; at += PAGE) {
+        assert_status(vt_map(vt, 1, at, at + PAGE - 1, at, MAP_RW), VS_OK);
+    }
+    for (unsigned round = 0; round < 32; round++) {
+        assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
+        vt->next_queue = QUEUE_BASE + 8 * 0x3000;
+        disk_open(vt, &disk);
+        disk_read(&disk, 64, buffer, (uint32_t)size);
+        assert_status(vt_detach(vt, 1, DISK), VS_OK);
+        disk_wait(&disk, 64);
+        g_assert_cmphex(virtio_status(&disk.dev) & STATUS_NEEDS_RESET, ==, 0);
+    }
+    vt_assert_alive(vt);
+    vt_free(vt);
+}
+
 /* Faults of the thread come out of the event queue one by one, whole. */
 static void faults_from_a_thread(void)
 {
@@ -171,6 +198,59 @@ static void faults_from_a_thread(void)
         disk_open(vt, &disk);
         disk_read(&disk, 4, iova, SECTOR);
         virtio_reset(&vt->iommu);
+        disk_quiet(&disk);
+        vt->next_queue = QUEUE_BASE;
+    }
+    vt_free(vt);
+}
+
+#define LPC 0x00f8u /* 00:1f.0: routes interrupts */
+
+/* A processor of TCG's that sleeps: QEMU checks that whoever interrupts it holds
+ * the big lock.  Without an APIC, all of the way there is without a lock. */
+static Vt *machine_that_is_interrupted(Disk *disk)
+{
+    static const uint8_t halt = 0xf4;
+    g_autofree char *firmware = NULL;
+    g_autofree uint8_t *code = g_malloc(64 * KIB);
+    int file = g_file_open_tmp("viommu-XXXXXX", &firmware, NULL);
+    Vt *vt;
+
+    memset(code, halt, 64 * KIB);
+    g_assert_cmpint(file, >, 0);
+    g_assert_cmpint(write(file, code, 64 * KIB), ==, 64 * (ssize_t)KIB);
+    close(file);
+    vt = vt_machine(
+        "-accel tcg -cpu qemu64,-apic -bios %s -device virtio-iommu-pci,addr=2.0 " DISK_ARGS,
+        firmware);
+    unlink(firmware);
+    /* Every PIRQ is line 5. */
+    pci_write32(vt, LPC, 0x60, 0x05050505);
+    pci_write32(vt, LPC, 0x68, 0x05050505);
+    virtio_probe(vt, &vt->iommu, IOMMU_BDF);
+    virtio_probe(vt, &disk->dev, DISK);
+    return vt;
+}
+
+static void interrupt_for_a_fault_of_a_thread(void)
+{
+    Disk disk;
+    Vt *vt = machine_that_is_interrupted(&disk);
+
+    for (unsigned round = 0; round < 10; round++) {
+        Fault fault;
+
+        vt_bring_up(vt, F_USUAL, true);
+        vt->next_queue = QUEUE_BASE + 8 * 0x3000;
+        vt_post_events(vt, 64, FAULT_RECORD_SIZE);
+        assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
+        map_identity(vt, 1);
+        disk_open(vt, &disk);
+        qtest_readb(vt->qts, vt->iommu.isr);
+        disk_read(&disk, 1, 0x50000000, SECTOR);
+        fault = vt_wait_fault(vt);
+        g_assert_cmphex(fault.endpoint, ==, DISK);
+        g_assert_cmphex(qtest_readb(vt->qts, vt->iommu.isr) & 1, ==, 1);
         disk_quiet(&disk);
         vt->next_queue = QUEUE_BASE;
     }
@@ -455,8 +535,10 @@ static const Case cases[] = {
     {"ATT-10/disk-works-translated", disk_works_translated},
     {"W18/unplugged-in-mid-io", unplugged_in_mid_io},
     {"W20/losing-access-in-mid-io", losing_access_in_mid_io},
+    {"W20/detached-while-translating", detached_while_translating},
     {"W20/two-threads-while-mappings-change", two_threads_while_mappings_change},
     {"W21/faults-from-a-thread", faults_from_a_thread},
+    {"W21/interrupt-for-a-fault-of-a-thread", interrupt_for_a_fault_of_a_thread},
     {"W23/switching-equals-never-fails-io", switching_equals_never_fails_io},
 };
 
