@@ -699,7 +699,60 @@ Vt *vt_new(void)
 void vt_free(Vt *vt)
 {
     qtest_quit(vt->qts);
+    if (vt->printed > 0) {
+        close(vt->printed);
+    }
     g_free(vt);
+}
+
+Vt *vt_logged(Vt *(*start)(void))
+{
+    g_autofree char *path = NULL;
+    int file = g_file_open_tmp("viommu-XXXXXX", &path, NULL);
+    int mine = dup(STDERR_FILENO);
+    Vt *vt;
+
+    g_assert_cmpint(file, >, 0);
+    g_assert_cmpint(mine, >, 0);
+    unlink(path);
+    dup2(file, STDERR_FILENO);
+    vt = start();
+    dup2(mine, STDERR_FILENO);
+    close(mine);
+    vt->printed = file;
+    return vt;
+}
+
+char *vt_printed(Vt *vt)
+{
+    off_t end = lseek(vt->printed, 0, SEEK_END);
+    size_t size = (size_t)(end - vt->printed_taken);
+    char *text = g_malloc0(size + 1);
+
+    g_assert_cmpint(pread(vt->printed, text, size, vt->printed_taken), ==, (ssize_t)size);
+    vt->printed_taken = end;
+    return text;
+}
+
+unsigned vt_commits(Vt *vt)
+{
+    g_autofree char *text = vt_printed(vt);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    g_autoptr(GHashTable) views = g_hash_table_new(g_str_hash, g_str_equal);
+    unsigned most = 0;
+
+    /* Each commit builds the view of every root once, system memory's for certain. */
+    for (unsigned i = 0; lines[i]; i++) {
+        char *root = strstr(lines[i], "(root ");
+
+        if (root && strstr(lines[i], "flatview_new")) {
+            unsigned n = GPOINTER_TO_UINT(g_hash_table_lookup(views, root)) + 1;
+
+            g_hash_table_insert(views, root, GUINT_TO_POINTER(n));
+            most = MAX(most, n);
+        }
+    }
+    return most;
 }
 
 int64_t vt_counter(Vt *vt, const char *name)

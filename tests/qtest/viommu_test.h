@@ -282,6 +282,8 @@ struct Vt {
     uint32_t next_bar[256]; /* per bus, within the bus's window */
     uint64_t next_queue;
     uint64_t arena;
+    int printed;         /* vt_logged(): what QEMU prints */
+    off_t printed_taken; /* how much of it has been looked at */
     Virtio iommu;
     Queue req;
     Queue evt;
@@ -308,6 +310,14 @@ Vt *vt_new(void);
 Vt *vt_new_with(const char *iommu_props, const char *more_args);
 void vt_free(Vt *vt);
 
+/* start(), and all that its QEMU prints is kept for vt_printed(). */
+Vt *vt_logged(Vt *(*start)(void));
+/* What QEMU has printed since the last call, to be freed. */
+char *vt_printed(Vt *vt);
+/* How often QEMU has made a change of the memory topology take effect since the last call of
+ * this or vt_printed(). Needs vt_logged() and TRACE_COMMITS. */
+unsigned vt_commits(Vt *vt);
+#define TRACE_COMMITS "-trace flatview_new "
 /* A counter of the IOMMU `iommu0`, from its property `stats`. */
 int64_t vt_counter(Vt *vt, const char *name);
 
