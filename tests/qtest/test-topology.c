@@ -1115,6 +1115,61 @@ static void bridge_with_bypassing_functions_goes(void)
     vt_free(vt);
 }
 
+/* ---- changes of the memory topology ---- */
+
+static Vt *start_with_commits_traced(void)
+{
+    return vt_new_with("", TRACE_COMMITS);
+}
+
+#define assert_commits(vt, n) g_assert_cmpuint(vt_commits(vt), ==, n)
+
+/* However many functions it concerns; and what leaves each of them translating,
+ * or each of them bypassing, is none. */
+static void one_commit_for_a_change(void)
+{
+    Vt *vt = vt_logged(start_with_commits_traced);
+
+    g_assert_cmpuint(vt_commits(vt), >, 0);
+    assert_commits(vt, 0);
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_commits(vt, 1);
+    assert_status(vt_attach(vt, 1, EDU1, 0), VS_OK);
+    assert_commits(vt, 1);
+    vt_set_bypass(vt, 0);
+    assert_commits(vt, 1);
+    vt_set_bypass(vt, 1);
+    assert_commits(vt, 1);
+    assert_status(vt_detach(vt, 1, EDU1), VS_OK);
+    assert_commits(vt, 1);
+    assert_status(vt_attach(vt, 2, EDU1, ATTACH_BYPASS), VS_OK);
+    assert_commits(vt, 0);
+    assert_status(vt_attach(vt, 2, EDU0, ATTACH_BYPASS), VS_OK);
+    assert_commits(vt, 1);
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_commits(vt, 1);
+    assert_status(vt_attach(vt, 3, EDU1, 0), VS_OK);
+    assert_commits(vt, 1);
+
+    assert_status(vt_attach(vt, 3, EDU1, 0), VS_OK);
+    assert_status(vt_attach(vt, 1, EDU1, 0), VS_OK);
+    assert_status(vt_attach(vt, 1, EDU1, ATTACH_BYPASS), VS_INVAL);
+    assert_status(vt_attach(vt, 1, NOBODY, 0), VS_NOENT);
+    assert_status(vt_detach(vt, 3, EDU1), VS_INVAL);
+    map_page(vt, 1, IOVA, page(1));
+    assert_status(vt_unmap(vt, 1, IOVA, IOVA + PAGE - 1), VS_OK);
+    assert_status(vt_probe(vt, EDU0), VS_OK);
+    vt_set_bypass(vt, 1);
+    assert_commits(vt, 0);
+
+    virtio_reset(&vt->iommu);
+    assert_commits(vt, 1);
+    vt_bring_up(vt, F_USUAL, true);
+    virtio_reset(&vt->iommu);
+    assert_commits(vt, 0);
+    vt_free(vt);
+}
+
 static const Case cases[] = {
     {"ATT-3/behind-root-ports", behind_root_ports},
     {"ATT-3/functions-of-one-device", functions_of_one_device},
@@ -1152,6 +1207,7 @@ static const Case cases[] = {
     {"W18/function-level-reset", function_level_reset},
     {"W18/disabled-functions-lose-their-attachment", disabled_functions_lose_their_attachment},
     {"W18/unplug-leaves-the-domain-to-the-others", unplug_leaves_the_domain_to_the_others},
+    {"W23/one-commit-for-a-change", one_commit_for_a_change},
     {"MOD-7/each-iommu-has-its-own-endpoints", each_iommu_has_its_own_endpoints},
     {"MOD-7/reset-and-bypass-are-its-own", one_iommus_reset_and_bypass_are_its_own},
     {"MOD-7/impossible-sets-of-iommus", impossible_sets_of_iommus},
