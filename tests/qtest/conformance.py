@@ -17,6 +17,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import textwrap
 
 HERE = pathlib.Path(__file__).resolve().parent
 REQUIREMENTS = HERE.parent.parent / "docs" / "requirements.md"
@@ -29,6 +30,26 @@ AGREEMENT_TESTS = HERE.parent / "agreement"
 CORE = {
     "GEN-10": "`virtqueue_split_pop()` looks for an indirect table at the head of a chain only",
     "W29": "`address_space_get_iotlb_entry()` hands every entry out with both rights",
+}
+# Where a verdict says less than it seems to.  What is in backquotes has to be in the tests' sources.
+NOTES = {
+    "ATT-9": "all endpoints of a device have the same reserved regions, and MAP keeps them free, so no ATTACH can "
+             "meet such a mapping; in the unit test `ATT_9_IncompatibleReservedRegionIsUnsupp` endpoints differ, in "
+             "`ATT_9_ReservedRegionOfAnEndpointIsMapped` the mapping comes out of a migration stream",
+    "W20": "the case `W20/detached-while-translating` holds one moment open that ends QEMU's own device; all others "
+           "are the business of the unit test `W20_EveryTranslationIsOneConsistentAnswer`, which the suite `sanitize` "
+           "also runs under Clang's thread sanitizer",
+    "W22": "a lock that is not taken cannot be seen from outside: Clang checks at compile time who holds which, the "
+           "unit test `W20_EveryTranslationIsOneConsistentAnswer` translates while requests change everything, and "
+           "in `W22_W24_UnmapOfEverything` and those beside it what a request takes away is freed later, bit by bit",
+    "W25": "the listeners that can fail are those of assigned host devices, which this device refuses for now, so no "
+           "test shows it; vhost back ends, whose listeners report none, are told of every change in "
+           "`DET-4/unmap-is-told`, `DET-4/move-is-told`, `DET-4/bypass-switches-are-told` and `INI-D1/reset-is-told`",
+    "W27": "every host device is refused before anything is stored of it, and it takes one to see that, so no test "
+           "shows it",
+    "W28": "what a start leaves behind that has ended cannot be seen, which is all that the PASS of QEMU's own device "
+           "says; this one is told to go on in `W28/no-hotplug`, "
+           "`W28/device-that-fails-behind-an-attached-alias` and `W28/bridge-with-bypassing-functions-goes`",
 }
 HEAD = """<!-- SPDX-License-Identifier: GPL-2.0-or-later -->
 <!-- Written by tests/qtest/conformance.py; `meson compile conformance` writes it anew. -->
@@ -132,6 +153,20 @@ def shown_elsewhere(id, units, agreement):
     return "agreement" if id in agreement else NOT_SHOWN
 
 
+def check_notes(known):
+    """Ends the program if a note is about an id or a test that is gone."""
+    tests = HERE.parent
+    text = "".join(source.read_text(encoding="utf-8") for pattern in ("qtest/*.c", "unit/*/*.cc")
+                   for source in tests.glob(pattern))
+    for id, note in NOTES.items():
+        named = re.findall(r"`([^`]+)`", note)
+        if gone := [name for name in named if name != "sanitize" and not re.search(
+                rf'[" (]{re.escape(name)}[")]', text)]:
+            sys.exit(f"the note on {id} names what is gone: {', '.join(gone)}")
+        if id not in known:
+            sys.exit(f"a note is on an id without a requirement: {id}")
+
+
 def recorded_stock():
     """The last column of the document, and the sentence about it."""
     column, sentence = {}, ""
@@ -156,6 +191,9 @@ def render(sections, ours, own_sentence, stock, stock_sentence):
              "\"QEMU\" marks what QEMU's own code decides for all its devices; the cases of that name "
              "show that it does:", ""]
     lines += [f"- {id}: {evidence}" for id, evidence in CORE.items()]
+    lines += ["", "What else there is to know of single verdicts:", ""]
+    lines += [textwrap.fill(f"- {id}: {note}", 118, subsequent_indent="  ", break_on_hyphens=False)
+              for id, note in NOTES.items()]
     for title, rows in sections:
         lines += ["", f"## {title}", "", "| id | requirement | this device | QEMU's own |",
                   "|---|---|---|---|"]
@@ -191,6 +229,7 @@ def main():
 
     sections = read_requirements(REQUIREMENTS)
     known = {id for _, rows in sections for id, _ in rows}
+    check_notes(known)
     results = measure(args.programs, env, args.jobs)
     ours = verdicts_by_id(results)
     if unknown := sorted(ours.keys() - known):

@@ -355,7 +355,6 @@ static void reserved_region_faults_while_attached(void)
 }
 
 static const Case cases[] = {
-    {"ATT-9/mappings-beside-regions-fit-everyone", mappings_beside_regions_fit_everyone},
     {"PRB-1/reserved-is-ignored", reserved_is_ignored},
     {"PRB-2/nobody-is-noent", nobody_is_noent},
     {"PRB-3/needs-its-feature", needs_its_feature},
@@ -372,6 +371,7 @@ static const Case cases[] = {
      overlapping_user_regions_come_out_disjoint},
     {"RSV-3/user-region-over-the-machines", user_region_over_the_machines},
     {"RSV-4/map-over-reserved-is-inval", map_over_reserved_is_inval},
+    {"RSV-4/mappings-beside-regions-fit-everyone", mappings_beside_regions_fit_everyone},
     {"RSV-5/doorbell-passes-while-attached", doorbell_passes_while_attached},
     {"RSV-5/reserved-region-faults-while-attached", reserved_region_faults_while_attached},
     {"W15/user-regions-join-the-machines", user_regions_join_the_machines},
