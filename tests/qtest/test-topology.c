@@ -618,9 +618,11 @@ static uint16_t vf_id(Vt *vt, unsigned n)
 }
 
 /* An igb that is to have so many VFs, but has none yet. */
-static Vt *machine_with_igb(unsigned vfs)
+static Vt *machine_with_igb(unsigned vfs, const char *more_args)
 {
-    Vt *vt = vt_new_with("", ROOT_PORT(1, 5) "-device igb,bus=rp1,addr=0.0,romfile= ");
+    g_autofree char *args =
+        g_strconcat(ROOT_PORT(1, 5) "-device igb,bus=rp1,addr=0.0,romfile= ", more_args, NULL);
+    Vt *vt = vt_new_with("", args);
 
     /* Opens the host bridge's window on extended configuration space. */
     vt->ecam = 0xb0000000;
@@ -635,7 +637,7 @@ static Vt *machine_with_igb(unsigned vfs)
 
 static void virtual_functions_come_and_go(void)
 {
-    Vt *vt = machine_with_igb(2);
+    Vt *vt = machine_with_igb(2, "");
     uint16_t vf[] = {vf_id(vt, 0), vf_id(vt, 1)};
 
     assert_status(vt_probe(vt, PF), VS_OK);
@@ -711,7 +713,7 @@ static void assert_vf_attached(Vt *vt, uint64_t regs, unsigned n, bool attached)
 /* The function stays what it is, but a PF that is reset has no VFs any more. */
 static void function_level_reset(void)
 {
-    Vt *vt = machine_with_igb(2);
+    Vt *vt = machine_with_igb(2, "");
     uint16_t vf[] = {vf_id(vt, 0), vf_id(vt, 1)};
     uint64_t regs = pci_place_bar(vt, PF, 0);
     Fault fault;
@@ -772,7 +774,7 @@ static void function_level_reset(void)
 /* Off and on again with no request in between: QEMU says nothing of either. */
 static void disabled_functions_lose_their_attachment(void)
 {
-    Vt *vt = machine_with_igb(2);
+    Vt *vt = machine_with_igb(2, "");
     uint16_t vf[] = {vf_id(vt, 0), vf_id(vt, 1)};
     uint64_t regs = pci_place_bar(vt, PF, 0);
 
@@ -1170,6 +1172,78 @@ static void one_commit_for_a_change(void)
     vt_free(vt);
 }
 
+#define VFS 7u
+
+static Vt *start_with_igb(void)
+{
+    return machine_with_igb(VFS, TRACE_COMMITS);
+}
+
+/* Enables them as bus masters, attached or not, and switches them off again. */
+static unsigned commits_of_disabling_vfs(Vt *vt, bool attached)
+{
+    pci_write16_ext(vt, PF, SRIOV_CTRL, SRIOV_VF_ENABLE);
+    for (unsigned i = 0; i < VFS; i++) {
+        uint16_t vf = vf_id(vt, i);
+
+        pci_write16_ext(vt, vf, 4, 4);
+        if (attached) {
+            assert_status(vt_attach(vt, 1 + i, vf, 0), VS_OK);
+        }
+    }
+    vt_commits(vt);
+    pci_write16_ext(vt, PF, SRIOV_CTRL, 0);
+    vt_settle(vt);
+    assert_status(vt_probe(vt, vf_id(vt, 0)), VS_NOENT);
+    return vt_commits(vt);
+}
+
+static void one_commit_for_vfs_that_go(void)
+{
+    Vt *vt = vt_logged(start_with_igb);
+    unsigned own = commits_of_disabling_vfs(vt, false);
+
+    g_assert_cmpuint(own, >, 0);
+    g_assert_cmpuint(commits_of_disabling_vfs(vt, true), ==, own + 1);
+    vt_free(vt);
+}
+
+#define ONE_ROOT_PORT                                                                              \
+    NATIVE_HOTPLUG TRACE_COMMITS ROOT_PORT(1, 5) "-device " EDU_ARGS ",id=a,bus=rp1"
+
+static Vt *start_with_iommu(void)
+{
+    return vt_machine("-device virtio-iommu-pci,id=iommu0,addr=2.0 " ONE_ROOT_PORT);
+}
+
+static Vt *start_without_iommu(void)
+{
+    return vt_machine(ONE_ROOT_PORT);
+}
+
+static unsigned commits_of_unplugging(Vt *(*start)(void))
+{
+    Vt *vt = vt_logged(start);
+    unsigned commits;
+
+    bridge_open(vt, RP1, 1, 1);
+    pci_enable(vt, rid(1, 0, 0));
+    vt_commits(vt);
+    unplug(vt, RP1, "a");
+    vt_settle(vt);
+    commits = vt_commits(vt);
+    vt_free(vt);
+    return commits;
+}
+
+static void one_commit_for_a_function_that_goes(void)
+{
+    unsigned own = commits_of_unplugging(start_without_iommu);
+
+    g_assert_cmpuint(own, >, 0);
+    g_assert_cmpuint(commits_of_unplugging(start_with_iommu), <=, own + 1);
+}
+
 static const Case cases[] = {
     {"ATT-3/behind-root-ports", behind_root_ports},
     {"ATT-3/functions-of-one-device", functions_of_one_device},
@@ -1208,6 +1282,8 @@ static const Case cases[] = {
     {"W18/disabled-functions-lose-their-attachment", disabled_functions_lose_their_attachment},
     {"W18/unplug-leaves-the-domain-to-the-others", unplug_leaves_the_domain_to_the_others},
     {"W23/one-commit-for-a-change", one_commit_for_a_change},
+    {"W23/one-commit-for-vfs-that-go", one_commit_for_vfs_that_go},
+    {"W23/one-commit-for-a-function-that-goes", one_commit_for_a_function_that_goes},
     {"MOD-7/each-iommu-has-its-own-endpoints", each_iommu_has_its_own_endpoints},
     {"MOD-7/reset-and-bypass-are-its-own", one_iommus_reset_and_bypass_are_its_own},
     {"MOD-7/impossible-sets-of-iommus", impossible_sets_of_iommus},
