@@ -1059,6 +1059,25 @@ static bool set_realized(Vt *vt, const char *path, bool value)
     return good;
 }
 
+/* Nothing leads to it any more, neither for what was behind it nor for what comes. */
+static void only_iommu_that_is_unrealized(void)
+{
+    Vt *vt = vt_new_with("", NATIVE_HOTPLUG ROOT_PORT(1, 5));
+    Edu a;
+
+    bridge_open(vt, RP1, 1, 1);
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_blocked(&vt->edu[0], page(3), page(3));
+    g_assert_true(set_realized(vt, "/machine/peripheral/iommu0/virtio-backend", false));
+    assert_reaches(&vt->edu[0], page(3), page(3));
+    qtest_qmp_device_add(vt->qts, "edu", "a",
+                         "{'bus': 'rp1', 'addr': '0.0', 'dma_mask': 281474976710655}");
+    slot_power(vt, RP1, true);
+    edu_init(vt, &a, rid(1, 0, 0), true);
+    assert_reaches(&a, page(3), page(3));
+    vt_free(vt);
+}
+
 /* A monitor command may do that; what is behind it bypasses from then on. */
 static void iommu_that_is_unrealized(void)
 {
@@ -1258,6 +1277,7 @@ static const Case cases[] = {
     {"MOD-6/device-that-fails-is-no-endpoint", device_that_fails_is_no_endpoint},
     {"W28/bridge-with-bypassing-functions-goes", bridge_with_bypassing_functions_goes},
     {"W28/iommu-that-is-unrealized", iommu_that_is_unrealized},
+    {"W28/only-iommu-that-is-unrealized", only_iommu_that_is_unrealized},
     {"FLT-3/names-the-new-id-after-renumbering", fault_after_renumbering_names_the_new_id},
     {"INI-D1/system-reset-with-bridges", system_reset_with_bridges},
     {"W2/dma-after-renumbering", dma_after_renumbering},
