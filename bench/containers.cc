@@ -2,7 +2,8 @@
 //
 // The containers that could hold a domain's mappings, alone: the engine's own, GLib's GTree
 // with keys that compare equal when they overlap (as the device in QEMU's tree uses it),
-// absl::btree_map and std::map by start.
+// absl::btree_map and std::map by start.  And a table that knows where each mapping is:
+// no container, but what memory alone costs, to find in one step.
 //
 //   containers [--sizes=1000,100000] [--benchmark_...]
 //   containers --memory=CONTAINER/LAYOUT/SIZE   resident bytes per mapping, as JSON
@@ -136,6 +137,32 @@ private:
     GTree *tree_;
 };
 
+constexpr uint64_t kFirstPage = uint64_t{1} << 24;
+
+// For dense layouts only.
+class Table
+{
+public:
+    void insert(uint64_t iova, uint64_t last, uint64_t phys)
+    {
+        const uint64_t at = index(iova);
+        if (at >= entries_.size()) {
+            entries_.resize(at + 1);
+        }
+        entries_[at] = Target{last, phys, kFlags};
+    }
+    uint64_t find(uint64_t iova) const
+    {
+        const Target &target = entries_[index(iova)];
+        return iova <= target.last ? target.phys + iova % kPage : UINT64_MAX;
+    }
+
+private:
+    static uint64_t index(uint64_t iova) { return iova / kPage - kFirstPage; }
+
+    std::vector<Target> entries_;
+};
+
 enum class Layout { Dense, Scattered };
 enum class Order { Sequential, Random };
 
@@ -154,7 +181,7 @@ std::vector<uint64_t> starts(Layout layout, Order order, size_t n)
     std::mt19937_64 random(n);
     std::vector<uint64_t> out(n);
     if (layout == Layout::Dense) {
-        std::iota(out.begin(), out.end(), uint64_t{1} << 24);
+        std::iota(out.begin(), out.end(), kFirstPage);
     } else {
         // More are drawn than needed, as some meet.
         std::vector<uint64_t> drawn(n + n / 8 + 64);
@@ -260,6 +287,16 @@ template <typename Container> void add(const std::string &container, size_t n)
     }
 }
 
+void add_table(const std::string &container, size_t n)
+{
+    const auto rounds = static_cast<int64_t>(std::max<size_t>(1, 200000 / n));
+    for (const Order order : {Order::Sequential, Order::Random}) {
+        const std::string full = container + "/find/dense/" + name(order) + '/' + std::to_string(n);
+        benchmark::RegisterBenchmark(full.c_str(), find_all<Table>, Layout::Dense, order, n)
+            ->Iterations(rounds);
+    }
+}
+
 long resident_bytes()
 {
     std::unique_ptr<FILE, int (*)(FILE *)> file(std::fopen("/proc/self/statm", "r"), std::fclose);
@@ -360,6 +397,7 @@ int main(int argc, char **argv)
         for (const Entry &entry : kContainers) {
             entry.add(entry.name, size);
         }
+        add_table("table", size);
     }
     benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();

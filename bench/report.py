@@ -178,6 +178,16 @@ def containers(results):
         cells = [spread([value / base for value in times[name]]) for name in names]
         lines.append(f"| {kind} | {layout} | {order} | {size_name(int(size))} | "
                      + " | ".join(cells) + " |")
+    lines += ["", "A random look-up among dense mappings, to the same container's with the fewest. The "
+              "table is an array that is indexed by page: what memory alone costs.", "",
+              "| mappings | ours | gtree | btree_map | std_map | table |",
+              "| --- | --- | --- | --- | --- | --- |"]
+    finds = {int(key.split("/")[3]): times for key, times in results["containers"].items()
+             if key.startswith("find/dense/random/")}
+    for size, times in sorted(finds.items()):
+        cells = [number(statistics.median(times[name]) / statistics.median(finds[min(finds)][name]))
+                 for name in ("ours", "gtree", "btree_map", "std_map", "table")]
+        lines.append(f"| {size_name(size)} | " + " | ".join(cells) + " |")
     lines += ["", "Resident bytes per mapping, inserted in random order:", "",
               "| layout | mappings | gtree | " + " | ".join(names) + " |",
               "| --- | --- | --- |" + " --- |" * len(names)]

@@ -124,9 +124,10 @@ class MmioTrial(Trial):
 
         def grouped(devices):
             found = {d["name"]: d for d in devices.values()}
-            return all(found.get(name, {}).get("group", "none") != "none"
-                       for name in names.values()) and found
-        devices = self.guest.wait_for("the groups of all endpoints", grouped, 60)
+            return all(found.get(names[id(e)], {}).get("group", "none") != "none" and
+                       e.driver in (found[names[id(e)]]["driver"], found[names[id(e)]]["virtio"])
+                       for e in verified) and found
+        devices = self.guest.wait_for("the groups and drivers of all endpoints", grouped, 60)
         check(iommu not in devices, "the IOMMU is in a group itself")
         for e in verified:
             d = e.device = devices[names[id(e)]]

@@ -427,6 +427,7 @@ static void target_differs(void)
     assert_load_fails(&file, IOMMU ",aw-bits=32", rest, "impossible mapping");
     assert_load_fails(&file, IOMMU ",max-mappings=2", rest, "too many");
     assert_load_fails(&file, IOMMU ",max-domains=1", rest, "too many");
+    assert_load_fails(&file, IOMMU ",max-memory=1000", rest, "max-memory");
     assert_load_fails(&file,
                       "'{\"driver\":\"virtio-iommu-pci\",\"addr\":\"2.0\","
                       "\"reserved-regions\":[\"0x123456000:0x123456fff:0\"]}'",

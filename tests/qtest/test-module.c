@@ -291,8 +291,37 @@ static void domains_are_limited(void)
     vt_free(vt);
 }
 
+static void memory_is_limited(void)
+{
+    const int64_t limit = 32 * KIB;
+    Vt *vt = vt_new_with("max-memory=32k", "");
+    uint64_t iova = 0x40000000;
+    int64_t empty;
+    unsigned n = 0;
+
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    empty = vt_counter(vt, "memory");
+    while (vt_map(vt, 1, iova + 2 * n * PAGE, iova + (2 * n + 1) * PAGE - 1, page(1), MAP_RW) ==
+           VS_OK) {
+        n++;
+        g_assert_cmpuint(n, <, 10000);
+    }
+    assert_status(vt_map(vt, 1, iova + 2 * n * PAGE, iova + (2 * n + 1) * PAGE - 1, page(1), MAP_RW),
+                  VS_NOMEM);
+    g_assert_cmpuint(n, >, 100);
+    g_assert_cmpint(vt_counter(vt, "mappings"), ==, n);
+    g_assert_cmpint(vt_counter(vt, "memory"), >, empty);
+    g_assert_cmpint(vt_counter(vt, "memory"), <=, limit);
+    g_assert_true(edu_write_lands(&vt->edu[0], iova + 2 * (n - 1) * PAGE, page(1), 64));
+    assert_status(vt_unmap(vt, 1, 0, UINT64_MAX), VS_OK);
+    g_assert_cmpint(vt_counter(vt, "memory"), ==, empty);
+    assert_status(vt_map(vt, 1, iova, iova + PAGE - 1, page(1), MAP_RW), VS_OK);
+    vt_free(vt);
+}
+
 static void limits_of_nothing(void)
 {
+    assert_one_sentence("-device virtio-iommu-pci,max-memory=many");
     assert_one_sentence("-device virtio-iommu-pci,max-mappings=many");
     assert_one_sentence("-device virtio-iommu-pci,max-domains=many");
 }
@@ -320,6 +349,7 @@ static const Case cases[] = {
     {"OPS-D2/whole-address-space", whole_address_space},
     {"W11/mappings-are-limited", mappings_are_limited},
     {"W11/domains-are-limited", domains_are_limited},
+    {"W11/memory-is-limited", memory_is_limited},
     {"W15/bad-reserved-regions", bad_reserved_regions},
     {"W28/bad-granules", bad_granules},
     {"W28/bad-address-widths", bad_address_widths},

@@ -223,6 +223,67 @@ TEST(Stress, AWaitingWriterGetsItsTurn)
     EXPECT_LT(elapsed, std::chrono::seconds(10));
 }
 
+// Whole branches of the tree go in one UNMAP, while threads look into them.
+TEST(Stress, W7_W20_NothingIsReachedAfterAnUnmapOfManyPages)
+{
+    // Branches of full leaves, see nodes.h; those between the first and the last go.
+    constexpr uint64_t kBranch = 56 * 48, kMany = 12 * kBranch;
+    constexpr uint64_t kFirst = kBranch + 24, kEnd = 11 * kBranch + 24;
+    Machine machine(Config().quota(MAX, 10));
+    Function &nic = machine.add(0x30);
+    ASSERT_EQ(machine.attach(1, 0x30), OK);
+
+    // Odd: UNMAP has been answered, and nothing mapped since.
+    std::atomic<uint64_t> phase{0};
+    std::atomic<bool> stop{false};
+    std::atomic<uint64_t> reached{0}, lost{0}, looks{0};
+    const auto dma = [&](unsigned seed) {
+        std::mt19937 random(seed);
+        ViommuTranslation translation;
+        while (!stop.load(std::memory_order_relaxed)) {
+            const uint64_t page = kFirst + 64 * (1 + random() % 400);
+            const uint64_t before = phase.load(std::memory_order_acquire);
+            Machine::translate(nic, page * kPage, R, translation);
+            const bool allowed = translation.rights != 0;
+            looks++;
+            if (before % 2 == 1 && allowed && phase.load(std::memory_order_acquire) == before) {
+                reached++;
+            }
+            Machine::translate(nic, (random() % kFirst) * kPage, R, translation);
+            lost += before >= 1 && translation.rights == 0;
+        }
+    };
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < 2; i++) {
+        threads.emplace_back(dma, i + 1);
+    }
+    const auto until = std::chrono::steady_clock::now() + kDuration;
+    uint64_t page = 0;
+    do {
+        for (; page < kMany; page++) {
+            ASSERT_EQ(machine.map(1, page * kPage, page * kPage + kPage - 1, target(1, page)), OK);
+        }
+        const uint64_t before = looks;
+        while (looks < before + 1000) {
+            std::this_thread::yield();
+        }
+        ASSERT_EQ(machine.unmap(1, kFirst * kPage, kEnd * kPage - 1), OK);
+        phase.fetch_add(1, std::memory_order_release);
+        while (looks < before + 3000) {
+            std::this_thread::yield();
+        }
+        ASSERT_EQ(machine.unmap(1, kEnd * kPage, MAX), OK);
+        phase.fetch_add(1, std::memory_order_release);
+        page = kFirst;
+    } while (std::chrono::steady_clock::now() < until);
+    stop = true;
+    for (std::thread &thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(reached, 0u);
+    EXPECT_EQ(lost, 0u);
+}
+
 TEST(Stress, W21_FaultsOfManyThreadsAreAllAccountedFor)
 {
     Machine machine;
