@@ -265,6 +265,12 @@ void find_all(benchmark::State &state, Layout layout, Order order, size_t n)
     }
 }
 
+// Small sets are gone through several times, to be measurable.
+int64_t rounds(size_t n)
+{
+    return static_cast<int64_t>(std::max<size_t>(1, 200000 / n));
+}
+
 template <typename Container> void add(const std::string &container, size_t n)
 {
     using Bench = void (*)(benchmark::State &, Layout, Order, size_t);
@@ -273,15 +279,13 @@ template <typename Container> void add(const std::string &container, size_t n)
         {"find", find_all<Container>},
         {"erase", erase_all<Container>},
     };
-    // Small sets are gone through several times, to be measurable.
-    const auto rounds = static_cast<int64_t>(std::max<size_t>(1, 200000 / n));
     for (const auto &[kind, bench] : kinds) {
         for (const Layout layout : {Layout::Dense, Layout::Scattered}) {
             for (const Order order : {Order::Sequential, Order::Random}) {
                 const std::string full = container + '/' + kind + '/' + name(layout) + '/' +
                                          name(order) + '/' + std::to_string(n);
                 benchmark::RegisterBenchmark(full.c_str(), bench, layout, order, n)
-                    ->Iterations(rounds);
+                    ->Iterations(rounds(n));
             }
         }
     }
@@ -289,11 +293,10 @@ template <typename Container> void add(const std::string &container, size_t n)
 
 void add_table(const std::string &container, size_t n)
 {
-    const auto rounds = static_cast<int64_t>(std::max<size_t>(1, 200000 / n));
     for (const Order order : {Order::Sequential, Order::Random}) {
         const std::string full = container + "/find/dense/" + name(order) + '/' + std::to_string(n);
         benchmark::RegisterBenchmark(full.c_str(), find_all<Table>, Layout::Dense, order, n)
-            ->Iterations(rounds);
+            ->Iterations(rounds(n));
     }
 }
 

@@ -196,7 +196,8 @@ void Engine::forget(std::span<const ViommuIdentity> gone)
     };
 
     for (const ViommuIdentity &who : gone) {
-        if (std::erase(who.endpoint->members, who.member) != 0 && leaves(*who.endpoint)) {
+        if (&who.endpoint->engine == this && std::erase(who.endpoint->members, who.member) != 0 &&
+            leaves(*who.endpoint)) {
             dying_.push_back(unlink(*who.endpoint));
         }
     }

@@ -368,16 +368,21 @@ static GArray *members_new(void)
     return g_array_new(false, false, sizeof(ViommuIdentity));
 }
 
-static void forget_members(VirtIOIOMMU *s, const GArray *gone)
+static void forget_members(const GArray *gone)
 {
-    viommu_engine_forget(s->engine, (const ViommuIdentity *)gone->data,
-                         gone->len);
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
+
+        viommu_engine_forget(s->engine, (const ViommuIdentity *)gone->data,
+                             gone->len);
+    }
 }
 
 static void device_unrealized(DeviceListener *listener, DeviceState *dev)
 {
     PCIDevice *pci_dev =
         (PCIDevice *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE);
+    g_autoptr(GArray) gone = members_new();
     GHashTableIter iter;
     gpointer value;
 
@@ -392,22 +397,11 @@ static void device_unrealized(DeviceListener *listener, DeviceState *dev)
 
         if (viommu_pci_place_gone(&space->place, pci_dev)) {
             g_hash_table_iter_remove(&iter);
+        } else if (space->s) {
+            add_function(gone, space, pci_dev);
         }
     }
-    for (guint i = 0; i < platform.iommus->len; i++) {
-        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
-        g_autoptr(GArray) gone = members_new();
-
-        g_hash_table_iter_init(&iter, spaces());
-        while (g_hash_table_iter_next(&iter, NULL, &value)) {
-            ViommuSpace *space = value;
-
-            if (space->s == s) {
-                add_function(gone, space, pci_dev);
-            }
-        }
-        forget_members(s, gone);
-    }
+    forget_members(gone);
 }
 
 /*
@@ -495,6 +489,7 @@ static void memory_committed(MemoryListener *listener)
 static void forget_switched_off(void *opaque)
 {
     g_autoptr(GHashTable) devices = NULL;
+    g_autoptr(GArray) gone = members_new();
     GHashTableIter iter;
     gpointer key;
 
@@ -503,20 +498,15 @@ static void forget_switched_off(void *opaque)
     }
     devices = platform.switched_off;
     platform.switched_off = g_hash_table_new(NULL, NULL);
-    for (guint i = 0; i < platform.iommus->len; i++) {
-        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
-        g_autoptr(GArray) gone = members_new();
+    g_hash_table_iter_init(&iter, devices);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        ViommuSpace *space = managed_space_of(key);
 
-        g_hash_table_iter_init(&iter, devices);
-        while (g_hash_table_iter_next(&iter, &key, NULL)) {
-            ViommuSpace *space = managed_space_of(key);
-
-            if (space && space->s == s) {
-                add_function(gone, space, key);
-            }
+        if (space) {
+            add_function(gone, space, key);
         }
-        forget_members(s, gone);
     }
+    forget_members(gone);
 }
 
 void viommu_platform_settle(void)

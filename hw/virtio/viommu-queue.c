@@ -41,8 +41,8 @@ static bool queues_usable(VirtIOIOMMU *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
 
-    return s->req_vq && (vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) && !vdev->broken &&
-           vdev->vm_running;
+    return s->req_vq && (vdev->status & VIRTIO_CONFIG_S_DRIVER_OK) &&
+           !vdev->broken && vdev->vm_running;
 }
 
 static void serve_one(Run *run, VirtQueueElement *elem, unsigned index)
@@ -196,8 +196,10 @@ void viommu_queue_cleanup(VirtIOIOMMU *s)
     s->req_vq = s->event_vq = NULL;
 }
 
-/* Until now threads that do DMA may have had a fault to tell of, and buses reset
- * what was unrealized and is still on them. */
+/*
+ * Until now threads that do DMA may have had a fault to tell of, and buses reset
+ * what was unrealized and is still on them.
+ */
 void viommu_queue_finalize(VirtIOIOMMU *s)
 {
     g_clear_pointer(&s->request_bh, qemu_bh_delete);

@@ -283,9 +283,9 @@ void viommu_endpoint_retire(ViommuEndpoint *endpoint) VIOMMU_NOEXCEPT;
  * viommu_endpoint_translate() for it. */
 void viommu_endpoint_free(ViommuEndpoint *endpoint) VIOMMU_NOEXCEPT;
 
-/* These functions behind endpoints of the engine are gone or disabled, all at
- * once.  An endpoint is detached when none of the members that were attached
- * remains; one switch does for all.  Under the big lock. */
+/* These functions are gone or disabled, all at once.  An endpoint of the engine
+ * is detached when none of the members that were attached remains; one switch
+ * does for all.  Endpoints of other engines are left alone.  Under the big lock. */
 void viommu_engine_forget(ViommuEngine *engine, const ViommuIdentity *gone,
                           size_t count) VIOMMU_NOEXCEPT;
 

@@ -130,6 +130,7 @@ private:
     void check_properties(uint32_t id, std::span<const uint8_t> area) const;
     void check_watcher(const Function &function) const;
     void check();
+    void check_stats();
 
     Model model_;
     ViommuEngine *engine_ = nullptr;
@@ -140,6 +141,7 @@ private:
     std::vector<std::unique_ptr<Function>> functions_;
     std::optional<StreamState> staged_;
     uint64_t requests_ = 0;
+    uint64_t checks_ = 0;
     uint64_t refused_ = 0;
     bool in_call_ = false;
     bool switching_ = false;

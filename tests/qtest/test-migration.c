@@ -86,17 +86,6 @@ static const char *human(Vt *vt, const char *command)
     return output;
 }
 
-static int64_t counter(Vt *vt, const char *name)
-{
-    QDict *reply = qtest_qmp_assert_success_ref(
-        vt->qts, "{'execute': 'qom-get', 'arguments': {"
-                 "'path': '/machine/peripheral/iommu0/virtio-backend', 'property': 'stats'}}");
-    int64_t value = qdict_get_int(reply, name);
-
-    qobject_unref(reply);
-    return value;
-}
-
 /* Who is in which domain, as one text. */
 static char *attachments(Vt *vt)
 {
@@ -207,8 +196,8 @@ static Vt *source(Edu *edu2)
 static void check(Vt *vt, Edu *edu2)
 {
     assert_attachments(vt, ATTACHMENTS);
-    g_assert_cmpint(counter(vt, "domains"), ==, 2);
-    g_assert_cmpint(counter(vt, "mappings"), ==, 3);
+    g_assert_cmpint(vt_counter(vt, "domains"), ==, 2);
+    g_assert_cmpint(vt_counter(vt, "mappings"), ==, 3);
     g_assert_cmpuint(vt_config8(vt, CONFIG_BYPASS), ==, 0);
 
     edu_prime(&vt->edu[0]);
@@ -453,7 +442,7 @@ static void endpoint_unplugged_before(void)
     vt = arrive(from, &file, IOMMU, EDU1_ARGS PORT_ARGS);
     vt_free(from);
     assert_attachments(vt, "");
-    g_assert_cmpint(counter(vt, "domains"), ==, 0);
+    g_assert_cmpint(vt_counter(vt, "domains"), ==, 0);
     vt_assert_alive(vt);
     file_free(&file);
     vt_free(vt);
@@ -604,8 +593,8 @@ static void snapshot_without_a_driver(void)
     set_up(s.vt);
     g_assert_cmpstr(snapshot_load(&s), ==, "");
     assert_attachments(s.vt, "");
-    g_assert_cmpint(counter(s.vt, "domains"), ==, 0);
-    g_assert_cmpint(counter(s.vt, "mappings"), ==, 0);
+    g_assert_cmpint(vt_counter(s.vt, "domains"), ==, 0);
+    g_assert_cmpint(vt_counter(s.vt, "mappings"), ==, 0);
     g_assert_cmpuint(vt_config8(s.vt, CONFIG_BYPASS), ==, 1);
     edus_again(s.vt, &s.edu2);
     g_assert_true(edu_write_lands(&s.vt->edu[0], page(10), page(10), 64));
@@ -669,10 +658,10 @@ static void mutated_states(void)
             refused++;
             g_assert_nonnull(strstr(said, "virtio-iommu: the incoming state "));
             assert_attachments(s.vt, "");
-            g_assert_cmpint(counter(s.vt, "mappings"), ==, 0);
+            g_assert_cmpint(vt_counter(s.vt, "mappings"), ==, 0);
         } else {
-            g_assert_cmpint(counter(s.vt, "domains"), <=, 2);
-            g_assert_cmpint(counter(s.vt, "mappings"), <=, 3);
+            g_assert_cmpint(vt_counter(s.vt, "domains"), <=, 2);
+            g_assert_cmpint(vt_counter(s.vt, "mappings"), <=, 3);
         }
         g_byte_array_unref(bytes);
     }

@@ -172,6 +172,17 @@ static void detached_while_translating(void)
     vt_free(vt);
 }
 
+/* The IOMMU anew, with buffers for faults; the disk in a domain with all that it needs. */
+static void begin_round(Vt *vt, Disk *disk)
+{
+    vt_bring_up(vt, F_USUAL, true);
+    vt->next_queue = QUEUE_BASE + 8 * 0x3000;
+    vt_post_events(vt, 64, FAULT_RECORD_SIZE);
+    assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
+    map_identity(vt, 1);
+    disk_open(vt, disk);
+}
+
 /* Faults of the thread come out of the event queue one by one, whole. */
 static void faults_from_a_thread(void)
 {
@@ -182,12 +193,7 @@ static void faults_from_a_thread(void)
     for (unsigned round = 0; round < 20; round++) {
         Fault fault;
 
-        vt_bring_up(vt, F_USUAL, true);
-        vt->next_queue = QUEUE_BASE + 8 * 0x3000;
-        vt_post_events(vt, 64, FAULT_RECORD_SIZE);
-        assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
-        map_identity(vt, 1);
-        disk_open(vt, &disk);
+        begin_round(vt, &disk);
         disk_read(&disk, 4, iova + round * PAGE, SECTOR);
         fault = vt_wait_fault(vt);
         g_assert_cmphex(fault.endpoint, ==, DISK);
@@ -240,12 +246,7 @@ static void interrupt_for_a_fault_of_a_thread(void)
     for (unsigned round = 0; round < 10; round++) {
         Fault fault;
 
-        vt_bring_up(vt, F_USUAL, true);
-        vt->next_queue = QUEUE_BASE + 8 * 0x3000;
-        vt_post_events(vt, 64, FAULT_RECORD_SIZE);
-        assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
-        map_identity(vt, 1);
-        disk_open(vt, &disk);
+        begin_round(vt, &disk);
         qtest_readb(vt->qts, vt->iommu.isr);
         disk_read(&disk, 1, 0x50000000, SECTOR);
         fault = vt_wait_fault(vt);

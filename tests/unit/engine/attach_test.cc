@@ -489,6 +489,16 @@ TEST(Members, W18_W23_ThoseThatGoTogetherSwitchOnce)
     forget(machine, {{nic.endpoint, 0x30}, {disk.endpoint, 0x38}});
     forget(machine, {});
     EXPECT_EQ(machine.told(), Told{});
+
+    // What is another engine's is no business of this one.
+    Machine other(Config().bypass(true));
+    Function &foreign = other.add(0x30);
+    ASSERT_EQ(other.attach(1, 0x30), OK);
+    other.told();
+    forget(machine, {{foreign.endpoint, 0x30}});
+    EXPECT_EQ(other.told(), Told{});
+    EXPECT_EQ(machine.told(), Told{});
+    EXPECT_EQ(other.detach(1, 0x30), OK);
 }
 
 TEST(Members, W18_RetiredEndpointIsGone)
