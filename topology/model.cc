@@ -230,6 +230,10 @@ private:
             throw Refusal("IOMMU " + claimant + " claims a root bus without a name");
         }
         if (std::strcmp(busName, VIOMMU_PLATFORM_BUS) == 0) {
+            if (machine_.no_mmio_transports) {
+                throw Refusal("IOMMU " + claimant + " claims " + busName +
+                              ", but this machine has no virtio-mmio transports");
+            }
             claim(platformOwner_, iommu, busName);
             return;
         }

@@ -637,6 +637,7 @@ static bool build_topology(Error **errp)
         .root_buses = roots,
         .root_bus_count = buses->len,
         .mmio_endpoints = endpoints,
+        .no_mmio_transports = !transports->len,
     };
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     char sentence[SENTENCE];

@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a structure, a function or the meaning of one changes. */
-#define VIOMMU_ABI_VERSION 4u
+#define VIOMMU_ABI_VERSION 5u
 
 /* The ABI version the C++ side was compiled with.  Any thread. */
 uint32_t viommu_abi_version(void) VIOMMU_NOEXCEPT;
@@ -410,6 +410,7 @@ typedef struct ViommuMachineDesc {
     size_t root_bus_count;
     const ViommuMmioEndpointDesc *mmio_endpoints;
     size_t mmio_endpoint_count;
+    bool no_mmio_transports; /* VIOMMU_PLATFORM_BUS has nothing to claim */
 } ViommuMachineDesc;
 
 /* Builds the model; the description is copied.  On conflict (a root bus

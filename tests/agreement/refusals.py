@@ -46,6 +46,8 @@ Q35 = [
     ("amd-iommu-after", f"{IOMMU},id=one -device amd-iommu,id=other", BOTH),
     ("amd-iommu-without-a-name", f"-device amd-iommu {IOMMU},addr=3.0",
      ["virtio-iommu-pci at 00:03.0", "amd-iommu", "pcie.0"]),
+    ("no-transports-to-claim", f"{IOMMU},id=one,root-bus=main-system-bus",
+     ["one", "main-system-bus", "virtio-mmio"]),
 ]
 # With every other window bypassed 14 ranges are left, which do not fit into 256 bytes.
 SPLIT = " ".join(f"-device pxb-pcie,bus=pcie.0,bus_nr={8 * n},"

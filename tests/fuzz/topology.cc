@@ -76,6 +76,7 @@ struct MachineBytes {
         const size_t iommu_count = input.below(6);
         const size_t bus_count = input.below(8);
         const size_t endpoint_count = input.below(6);
+        no_transports = endpoint_count == 0 && bus_count % 2 != 0;
         claims.reserve(iommu_count);
         for (size_t i = 0; i < iommu_count; i++) {
             iommus.push_back(iommu(input));
@@ -99,13 +100,14 @@ struct MachineBytes {
 
     ViommuMachineDesc desc() const
     {
-        return {iommus.data(), iommus.size(),    buses.data(),
-                buses.size(),  endpoints.data(), endpoints.size()};
+        return {iommus.data(),    iommus.size(),    buses.data(), buses.size(),
+                endpoints.data(), endpoints.size(), no_transports};
     }
 
     std::vector<ViommuIommuDesc> iommus;
     std::vector<ViommuRootBusDesc> buses;
     std::vector<ViommuMmioEndpointDesc> endpoints;
+    bool no_transports;
     std::vector<std::vector<const char *>> claims;
 
 private:
@@ -225,6 +227,9 @@ private:
             }
             for (const char *claim : machine_.claims[i]) {
                 if (!claim || !claimed.insert(claim).second) {
+                    return false;
+                }
+                if (claim == kPlatform && machine_.no_transports) {
                     return false;
                 }
                 if (claim != kPlatform &&

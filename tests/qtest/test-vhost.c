@@ -514,6 +514,30 @@ static void answers_end_with_the_memory(void)
     bench_free(t);
 }
 
+/*
+ * One mapping, and memory that begins in its middle: a block that is larger than
+ * the memory would begin where there is none.
+ */
+static void answers_begin_with_the_memory(void)
+{
+    const uint64_t dimm = 0x108000000ull, size = 128 * MIB, phys = dimm - size;
+    Bench *t = bench_new(FS, " -m 128,slots=1,maxmem=1G "
+                             "-object memory-backend-memfd,id=more,size=128M,share=on "
+                             "-device pc-dimm,memdev=more,addr=0x108000000");
+    uint64_t last = IOVA + 2 * size - 1;
+
+    attach_with_queues(t, 1);
+    assert_status(vt_map(t->vt, 1, IOVA, last, phys, MAP_RW), VS_OK);
+    bench_start(t);
+    g_assert_cmphex(uaddr_of(t->backend, dimm, size), !=, 0);
+    g_assert_cmphex(uaddr_of(t->backend, phys, PAGE), ==, 0);
+    for (uint64_t off = 0; off < size; off += 8 * MIB) {
+        assert_refused_to_backend(t, IOVA + off, IOTLB_READ);
+        assert_given(t, IOVA + size + off, IOVA, last, phys);
+    }
+    bench_free(t);
+}
+
 static void writes_to_read_only_memory(void)
 {
     Bench *t = bench_new(FS, "");
@@ -1009,6 +1033,7 @@ static const Case cases[] = {
     {"MAP-6/writes-to-read-only-memory", writes_to_read_only_memory},
     {"W8/incongruent-mappings", incongruent_mappings},
     {"W8/answers-end-with-the-memory", answers_end_with_the_memory},
+    {"W8/answers-begin-with-the-memory", answers_begin_with_the_memory},
     {"BYP-1/bypass-is-identity", bypass_is_identity},
     {"DET-4/unmap-is-told", unmap_is_told},
     {"DET-4/detach-is-told", detach_is_told},

@@ -178,7 +178,7 @@ Machine::Machine(const Config &setup) : probe_size_(setup.probe_size)
     const ViommuRootBusDesc root_bus{"pcie.0", 0, 0, 255, false};
     const ViommuMmioEndpointDesc mmio_endpoint{"mmio0", kMmioId & 0xffff, 0xfeb00000,
                                                VIOMMU_NO_IOMMU};
-    const ViommuMachineDesc description{&iommu, 1, &root_bus, 1, &mmio_endpoint, 1};
+    const ViommuMachineDesc description{&iommu, 1, &root_bus, 1, &mmio_endpoint, 1, false};
     std::array<char, 200> error{};
     topology_ = viommu_topology_new(&description, error.data(), error.size());
     EXPECT_NE(topology_, nullptr) << error.data();

@@ -49,13 +49,14 @@ public:
 
     ViommuMachineDesc desc() const
     {
-        return {iommus.data(),    iommus.size(),        rootBuses.data(),
-                rootBuses.size(), mmioEndpoints.data(), mmioEndpoints.size()};
+        return {iommus.data(),        iommus.size(),        rootBuses.data(), rootBuses.size(),
+                mmioEndpoints.data(), mmioEndpoints.size(), noMmioTransports};
     }
 
     std::vector<ViommuIommuDesc> iommus;
     std::vector<ViommuRootBusDesc> rootBuses;
     std::vector<ViommuMmioEndpointDesc> mmioEndpoints;
+    bool noMmioTransports = false;
 
 private:
     const char *keep(const std::string &text)

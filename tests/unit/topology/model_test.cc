@@ -218,6 +218,14 @@ TEST(ModelRefusal, PlatformBusClaimedTwice)
                   {"root bus main-system-bus is claimed by two IOMMUs: first and second"});
 }
 
+TEST(ModelRefusal, PlatformBusOfAMachineWithoutTransports)
+{
+    Machine machine = Machine().pciIommu("iommu0", 0, 0x0008, {VIOMMU_PLATFORM_BUS});
+    EXPECT_TRUE(build(machine));
+    machine.noMmioTransports = true;
+    expectRefused(machine, {"IOMMU iommu0 claims main-system-bus", "no virtio-mmio transports"});
+}
+
 TEST(ModelRefusal, TwoTakersOfTheRest)
 {
     expectRefused(Machine()
