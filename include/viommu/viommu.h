@@ -7,7 +7,8 @@
  *
  * Threads and locks
  *   "Under the big lock" means that the caller serialises these calls for one
- *   engine; inside QEMU that is the big QEMU lock (BQL).
+ *   engine; inside QEMU that is the big QEMU lock (BQL).  A function that says
+ *   nothing else is called under the big lock.
  *   viommu_endpoint_translate() may be called by any thread, with or without
  *   the big lock, at the same time as any other call on the engine, from within
  *   a read-side critical section of the scheme behind ViommuCallbacks.defer

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs all fuzzers for long and prints the table of docs/fuzzing.md.
+"""Runs all fuzzers for long and prints a table of what they did and found.
 
 Each engine fuzzer runs for so many executions, then the fuzzer of the device
 inside QEMU for so many seconds.  What breaks something is kept; it and its

@@ -292,4 +292,4 @@ run.SCENARIOS = {f.__name__: f for f in (microvm, microvm_pcie, microvm_passthro
                                          virt_dt, virt_dt_lazy, virt_acpi, virt_acpi_idle)}
 
 if __name__ == "__main__":
-    sys.exit(run.main())
+    sys.exit(run.main(__doc__))

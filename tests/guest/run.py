@@ -629,16 +629,20 @@ def run(name, options):
             shutil.rmtree(options.folder, ignore_errors=True)
 
 
-def main():
+def main(about, demonstrates=False):
+    """The command line of one of the programs here; `about` is what it says of itself."""
     # So that the folder goes, too; QEMU goes in any case.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("guest: terminated"))
     names = "\n".join(f"  {n:12} {f.__doc__.splitlines()[0]}" for n, f in SCENARIOS.items())
+    more = {"demo": "seabios, told for people"} if demonstrates else {}
+    more["all"] = "each of them"
+    names += "".join(f"\n  {name:12} {what}" for name, what in more.items())
     parser = argparse.ArgumentParser(
-        description=f"{__doc__}\n\nscenarios:\n{names}\n"
-                    "  demo         seabios, told for people\n  all          each of them",
+        description=f"{about}\n\nscenarios:\n{names}\n",
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", choices=[*SCENARIOS, "demo", "all"], metavar="SCENARIO")
-    parser.add_argument("--qemu", required=True, help="the qemu-system-x86_64 to test")
+    parser.add_argument("scenario", choices=[*SCENARIOS, *more], metavar="SCENARIO")
+    parser.add_argument("--qemu", required=True,
+                        help="the QEMU to test, qemu-system-aarch64 for names with virt")
     parser.add_argument("--keep", action="store_true", help="keep disks and logs of each guest")
     parser.add_argument("--no-counters", dest="counters", action="store_false",
                         help="for a virtio-iommu that has no property 'endpoints', as QEMU's own")
@@ -651,4 +655,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, demonstrates=True)

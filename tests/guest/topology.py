@@ -270,4 +270,4 @@ run.SCENARIOS = dict([
 ])
 
 if __name__ == "__main__":
-    sys.exit(run.main())
+    sys.exit(run.main(__doc__))

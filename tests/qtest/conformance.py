@@ -38,7 +38,7 @@ NOTES = {
              "`ATT_9_ReservedRegionOfAnEndpointIsMapped` the mapping comes out of a migration stream",
     "W20": "the case `W20/detached-while-translating` holds one moment open that ends QEMU's own device; all others "
            "are the business of the unit test `W20_EveryTranslationIsOneConsistentAnswer`, which the suite `sanitize` "
-           "also runs under Clang's thread sanitizer",
+           "also runs under ThreadSanitizer",
     "W22": "a lock that is not taken cannot be seen from outside: Clang checks at compile time who holds which, the "
            "unit test `W20_EveryTranslationIsOneConsistentAnswer` translates while requests change everything, and "
            "in `W22_W24_UnmapOfEverything` and those beside it what a request takes away is freed later, bit by bit",
@@ -258,7 +258,7 @@ def main():
         verdict, stderr = results[case]
         print(f"{verdict} {case}: {reason(stderr)}", file=sys.stderr)
     if args.check and (not DOCUMENT.exists() or DOCUMENT.read_text(encoding="utf-8") != text):
-        sys.exit(f"docs/{DOCUMENT.name} is stale: write it anew with `meson compile conformance`")
+        sys.exit(f"docs/{DOCUMENT.name} is stale: write it anew with `meson compile -C build conformance`")
     return 1 if bad else 0
 
 
