@@ -843,7 +843,8 @@ void viommu_platform_build_acpi(VirtIOIOMMU *s, GArray *table_offsets,
     size_t size;
 
     /* One table describes all IOMMUs; the first of them brings it. */
-    if (!platform.topology || g_ptr_array_index(platform.iommus, 0) != s) {
+    if (!platform.topology || !platform.iommus->len ||
+        g_ptr_array_index(platform.iommus, 0) != s) {
         return;
     }
     size = viommu_topology_viot(platform.topology, NULL, 0, sentence,

@@ -18,20 +18,30 @@
 #define BATCH 64
 
 /*
- * W24: after so many the main loop gets its turn before the rest is served, or
- * after so long, if others than the engine have to do with them: the memory
- * topology is the machine's, and back ends may be slow to listen.
+ * W24: after so many, or after so long, the main loop gets its turn before the
+ * rest is served.  The time is looked at after each request that others than the
+ * engine have to do with, as the memory topology is the machine's and back ends
+ * may be slow to listen, and now and then: a machine may have many buses to
+ * look for an endpoint on.
  */
 #define BATCHES_PER_RUN 4
-#define NS_PER_RUN (2 * SCALE_MS)
-
 #define EVENTS_PER_RUN 256
+#define NS_PER_RUN (2 * SCALE_MS)
+#define BETWEEN_LOOKS 16
 
 typedef struct Run {
     VirtIOIOMMU *s;
-    int64_t deadline;           /* from the first slow request on; 0: none yet */
+    int64_t deadline;           /* 0: the time has not been looked at yet */
     bool over;
 } Run;
+
+static bool time_is_up(int64_t *deadline)
+{
+    int64_t now = get_clock();
+
+    *deadline = *deadline ?: now + NS_PER_RUN;
+    return now >= *deadline;
+}
 
 /*
  * GEN-1: nothing is taken from a queue before DRIVER_OK.  Nor while the machine
@@ -57,11 +67,9 @@ static void serve_one(Run *run, VirtQueueElement *elem, unsigned index)
     };
     size_t used;
 
-    if (viommu_engine_handle(s->engine, &request)) {
-        int64_t now = get_clock();
-
-        run->deadline = run->deadline ?: now + NS_PER_RUN;
-        run->over = now >= run->deadline;
+    if (viommu_engine_handle(s->engine, &request) ||
+        index % BETWEEN_LOOKS == BETWEEN_LOOKS - 1) {
+        run->over = time_is_up(&run->deadline);
     }
     used = iov_from_buf(elem->in_sg, elem->in_num, 0, request.out, request.used);
     WITH_RCU_READ_LOCK_GUARD() {
@@ -114,6 +122,7 @@ static void serve_requests(VirtIOIOMMU *s)
 static void serve_events(VirtIOIOMMU *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    int64_t deadline = 0;
     unsigned n = 0;
 
     /* A buffer that is taken is used: what is put back would have to be counted
@@ -136,7 +145,8 @@ static void serve_events(VirtIOIOMMU *s)
         }
         g_free(elem);
         /* The driver may give buffers back meanwhile. */
-        if (++n == EVENTS_PER_RUN) {
+        if (++n == EVENTS_PER_RUN ||
+            (n % BETWEEN_LOOKS == 0 && time_is_up(&deadline))) {
             qemu_bh_schedule(s->event_bh);
             break;
         }

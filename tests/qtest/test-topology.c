@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Endpoints behind bridges: who has an ID, and what becomes of attachments
  * when buses are renumbered and functions come and go. */
+#define _GNU_SOURCE /* memmem */
 #include "viommu_test.h"
+
+#include "libqos/fw_cfg.h"
 
 #define IOVA 0x40000000ull
 #define IOVA2 0x50000000ull
@@ -907,7 +910,8 @@ static Vt *conventional_expanders(const char *options, Edu *a, Edu *b)
                           "-device pxb,id=p,bus=pci.0,bus_nr=4,addr=6.0 "
                           "-device pxb,id=q,bus=pci.0,bus_nr=6,addr=7.0 "
                           "-device " EDU_ARGS ",id=a,bus=p,addr=1 "
-                          "-device " EDU_ARGS ",id=b,bus=q,addr=1 ", options);
+                          "-device " EDU_ARGS ",id=b,bus=q,addr=1 ",
+                          options);
     vt->bus_memory = 0xc0000000u;
     vt->next_queue = QUEUE_BASE;
     vt->arena = ARENA_BASE;
@@ -961,9 +965,10 @@ static void beside_a_conventional_expander(void)
 /* A PCIe-to-PCI bridge makes the IDs of all functions behind it one. */
 static Vt *behind_one_alias(const char *extra, Edu *a)
 {
-    g_autofree char *args = g_strdup_printf(
-        "%s" ROOT_PORT(1, 5) "-device pcie-pci-bridge,id=pci1,bus=rp1,addr=0.0 "
-        "-device " EDU_ARGS ",id=a,bus=pci1,addr=1.0 ", extra);
+    g_autofree char *args =
+        g_strdup_printf("%s" ROOT_PORT(1, 5) "-device pcie-pci-bridge,id=pci1,bus=rp1,addr=0.0 "
+                                             "-device " EDU_ARGS ",id=a,bus=pci1,addr=1.0 ",
+                        extra);
     Vt *vt = vt_boot("", args);
 
     bridge_open(vt, RP1, 1, 2);
@@ -1059,6 +1064,18 @@ static bool set_realized(Vt *vt, const char *path, bool value)
     return good;
 }
 
+/* Among the ACPI tables, as firmware reads them. */
+static bool has_viot(Vt *vt)
+{
+    g_autofree char *tables = g_malloc0(256 * 1024);
+    QFWCFG *fw_cfg = pc_fw_cfg_init(vt->qts);
+    size_t size = qfw_cfg_get_file(fw_cfg, "etc/acpi/tables", tables, 256 * 1024);
+
+    g_assert_cmpuint(size, >, 0);
+    pc_fw_cfg_uninit(fw_cfg);
+    return memmem(tables, MIN(size, 256 * 1024), "VIOT", 4);
+}
+
 /* Nothing leads to it any more, neither for what was behind it nor for what comes. */
 static void only_iommu_that_is_unrealized(void)
 {
@@ -1068,6 +1085,7 @@ static void only_iommu_that_is_unrealized(void)
     bridge_open(vt, RP1, 1, 1);
     assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
     assert_blocked(&vt->edu[0], page(3), page(3));
+    g_assert_true(has_viot(vt));
     g_assert_true(set_realized(vt, "/machine/peripheral/iommu0/virtio-backend", false));
     assert_reaches(&vt->edu[0], page(3), page(3));
     qtest_qmp_device_add(vt->qts, "edu", "a",
@@ -1075,6 +1093,9 @@ static void only_iommu_that_is_unrealized(void)
     slot_power(vt, RP1, true);
     edu_init(vt, &a, rid(1, 0, 0), true);
     assert_reaches(&a, page(3), page(3));
+    /* The next firmware is told of no IOMMU. */
+    vt_system_reset(vt);
+    g_assert_false(has_viot(vt));
     vt_free(vt);
 }
 

@@ -226,6 +226,57 @@ TEST(Load, W11_W4_MoreMemoryThanTheQuotaIsRefused)
     EXPECT_EQ(small.stats().memory, 0u);
 }
 
+TEST(Load, W11_W4_DomainsWithoutMappingsTakeMemory)
+{
+    Stream stream;
+    stream.u32(2);
+    stream.domain(1, 0).end().endpoint(0x30).end().u8(0);
+    stream.domain(2, 0).end().endpoint(0x38).end().u8(0);
+    const Bytes bytes = stream.end().u8(0).bytes;
+    const auto load_with = [&](uint64_t quota, uint64_t *memory) {
+        Machine machine(Config().memory(quota));
+        machine.add(0x30);
+        machine.add(0x38);
+        std::string said = machine.load(bytes);
+        if (said.empty()) {
+            said = machine.commit();
+        }
+        *memory = machine.stats().memory;
+        return said;
+    };
+    uint64_t memory = 0;
+    EXPECT_EQ(load_with(UINT64_MAX, &memory), "");
+    ASSERT_GT(memory, 0u);
+    uint64_t none = 0;
+    EXPECT_NE(load_with(memory - 1, &none).find("domain 2 takes more"), std::string::npos);
+    EXPECT_EQ(none, 0u);
+}
+
+// A guest must not be able to fill its quota so that it cannot be migrated.
+TEST(Load, W11_W4_NodesMayBeAFewMoreThanAtTheSource)
+{
+    constexpr uint32_t kCount = 100000;
+    Stream stream = Stream::one_domain(kCount);
+    for (uint64_t i = 0; i < kCount; i++) {
+        stream.mapping(i * 0x2000, i * 0x2000 + 0xfff, 0x9000, R);
+    }
+    const Bytes bytes = stream.rest().bytes;
+    Machine machine(Config().quota(kCount, 1).memory(UINT64_MAX));
+    machine.add(0x30);
+    ASSERT_EQ(machine.load(bytes), "");
+    ASSERT_EQ(machine.commit(), "");
+    const uint64_t memory = machine.stats().memory;
+    ASSERT_GT(memory, 1u << 20);
+
+    Machine enough(Config().quota(kCount, 1).memory(memory - memory / 3000));
+    enough.add(0x30);
+    EXPECT_EQ(enough.load(bytes), "");
+
+    Machine small(Config().quota(kCount, 1).memory(memory - memory / 500));
+    small.add(0x30);
+    EXPECT_NE(small.load(bytes), "");
+}
+
 TEST(Load, OfferedFlagsAreKnownBeforeFeaturesAre)
 {
     Machine machine;
