@@ -110,6 +110,24 @@ void viommu_engine_set_live(ViommuEngine *engine, bool live) noexcept
     engine->set_live(live);
 }
 
+void viommu_engine_driver_reset(ViommuEngine *engine) noexcept
+{
+    big_lock.assert_held();
+    engine->driver_reset();
+}
+
+void viommu_engine_driver_returns(ViommuEngine *engine) noexcept
+{
+    big_lock.assert_held();
+    engine->driver_returns();
+}
+
+bool viommu_engine_lingering(const ViommuEngine *engine) noexcept
+{
+    big_lock.assert_held();
+    return engine->lingering();
+}
+
 void viommu_engine_device_reset(ViommuEngine *engine) noexcept
 {
     big_lock.assert_held();
@@ -262,10 +280,11 @@ bool viommu_engine_load(ViommuEngine *engine, ViommuGet get, void *ctx, char *er
     });
 }
 
-bool viommu_engine_load_commit(ViommuEngine *engine, char *error, size_t error_size) noexcept
+bool viommu_engine_load_commit(ViommuEngine *engine, bool driven, char *error,
+                               size_t error_size) noexcept
 {
     return report_errors(error, error_size, [&] {
         big_lock.assert_held();
-        return engine->load_commit();
+        return engine->load_commit(driven);
     });
 }

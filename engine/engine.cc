@@ -38,6 +38,27 @@ void Engine::set_live(bool live)
     faults_.set_live(live);
 }
 
+// INI-D1 is for whoever drives the device next, and holds from then on.  Until then
+// the functions behind it may be in the middle of something.  A driver begins with a
+// reset of its own: that is the second one.
+void Engine::driver_reset()
+{
+    if (!settings_.linger || lingering_ || domains_.empty()) {
+        device_reset();
+        return;
+    }
+    lingering_ = true; // W31
+    negotiated_ = 0;
+    faults_.set_live(false);
+}
+
+void Engine::driver_returns()
+{
+    if (lingering_) {
+        replace_all({}, {}, bypass());
+    }
+}
+
 void Engine::device_reset()
 {
     reset(bypass());
@@ -134,6 +155,7 @@ ViommuStats Engine::stats() const
     stats.mappings = mapping_count_;
     stats.domains = domains_.size();
     stats.memory = memory_;
+    stats.lingering = lingering();
     return stats;
 }
 
@@ -291,6 +313,7 @@ void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments,
     }
     // The old domains live until this returns; nobody can look into them.
     domains_.swap(domains);
+    lingering_ = false;
     mapping_count_ = 0;
     memory_ = 0;
     for (const auto &[id, domain] : domains_) {
@@ -365,10 +388,51 @@ void Engine::notify_map(const Endpoint &endpoint, const Mapping &mapping)
 
 /* Migration */
 
+// Left out, a member would arrive unattached and perhaps bypass: better not to
+// migrate until it has an ID again.
+bool Engine::save_members(stream::Writer &writer, const Domain &domain) const
+{
+    for (const Endpoint *endpoint : domain.endpoints) {
+        uint32_t id = 0;
+        if (!callbacks_.endpoint_id(opaque_, endpoint->opaque, &id)) {
+            return false;
+        }
+        writer.more(true);
+        writer.id(id);
+    }
+    return true;
+}
+
+// QEMU's own device has no such state: what it is told holds there until the driver
+// says otherwise, so it is told of nothing that could be reached.  The ID is the last
+// that a driver would choose.
+bool Engine::save_lingering(stream::Writer &writer) const
+{
+    writer.count(1);
+    writer.more(true);
+    writer.key(settings_.domain_last);
+    writer.id(settings_.domain_last);
+    writer.count(0);
+    writer.more(false);
+    for (const auto &[id, domain] : domains_) {
+        if (!save_members(writer, *domain)) {
+            return false;
+        }
+    }
+    writer.more(false);
+    writer.flag(false);
+    writer.more(false);
+    writer.flag(bypass());
+    return writer.ok();
+}
+
 bool Engine::save(ViommuPut put, void *ctx) const
 {
     stream::Writer writer(put, ctx);
 
+    if (lingering()) {
+        return save_lingering(writer);
+    }
     writer.count(domains_.size());
     for (const auto &[id, domain] : domains_) {
         writer.more(true);
@@ -386,15 +450,8 @@ bool Engine::save(ViommuPut put, void *ctx) const
         }
         writer.more(false);
 
-        for (const Endpoint *endpoint : domain->endpoints) {
-            // Left out, it would arrive unattached and perhaps bypass: better
-            // not to migrate until it has an ID again.
-            uint32_t endpoint_id = 0;
-            if (!callbacks_.endpoint_id(opaque_, endpoint->opaque, &endpoint_id)) {
-                return false;
-            }
-            writer.more(true);
-            writer.id(endpoint_id);
+        if (!save_members(writer, *domain)) {
+            return false;
         }
         writer.more(false);
         writer.flag(domain->bypass);
@@ -417,7 +474,7 @@ std::string Engine::load(ViommuGet get, void *ctx)
     }
 }
 
-std::string Engine::load_commit()
+std::string Engine::load_commit(bool driven)
 {
     const std::unique_ptr<stream::Staged> staged = std::move(staged_);
     std::string error;
@@ -464,7 +521,12 @@ std::string Engine::load_commit()
                 }
             }
         }
+        if (!driven && !settings_.linger) {
+            replace_all({}, {}, staged->bypass);
+            return error;
+        }
         replace_all(std::move(domains), attachments, staged->bypass);
+        lingering_ = !driven; // W31
         return error;
     } catch (stream::Malformed &malformed) {
         error = std::move(malformed.message); // must not throw before the reset

@@ -51,6 +51,9 @@ public:
     void set_topology(const ViommuTopology *topology, uint32_t iommu) VIOMMU_REQUIRES(big_lock);
     void set_features(uint64_t negotiated) VIOMMU_REQUIRES(big_lock);
     void set_live(bool live) VIOMMU_REQUIRES(big_lock);
+    void driver_reset() VIOMMU_REQUIRES(big_lock);
+    void driver_returns() VIOMMU_REQUIRES(big_lock);
+    bool lingering() const VIOMMU_REQUIRES(big_lock) { return lingering_ && !domains_.empty(); }
     void device_reset() VIOMMU_REQUIRES(big_lock);
     void system_reset() VIOMMU_REQUIRES(big_lock);
     void read_config(std::span<uint8_t, VIOMMU_CONFIG_SIZE> config) const VIOMMU_REQUIRES(big_lock);
@@ -79,7 +82,7 @@ public:
     // Migration.  The strings are empty on success.
     bool save(ViommuPut put, void *ctx) const VIOMMU_REQUIRES(big_lock);
     std::string load(ViommuGet get, void *ctx) VIOMMU_REQUIRES(big_lock);
-    std::string load_commit() VIOMMU_REQUIRES(big_lock);
+    std::string load_commit(bool driven) VIOMMU_REQUIRES(big_lock);
 
 private:
     using DomainTable = std::map<uint32_t, DomainPtr>;
@@ -126,6 +129,9 @@ private:
     void replace_all(DomainTable domains, std::span<Attachment> attachments, bool bypass)
         VIOMMU_REQUIRES(big_lock);
     void reset(bool bypass) VIOMMU_REQUIRES(big_lock);
+    // False if a member has no ID, which is then not written.
+    bool save_members(stream::Writer &writer, const Domain &domain) const VIOMMU_REQUIRES(big_lock);
+    bool save_lingering(stream::Writer &writer) const VIOMMU_REQUIRES(big_lock);
 
     // Step 3
     void settle(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock)
@@ -147,6 +153,8 @@ private:
     uint32_t iommu_ VIOMMU_GUARDED_BY(big_lock) = 0;
     uint64_t negotiated_ VIOMMU_GUARDED_BY(big_lock) = 0;
     DomainTable domains_ VIOMMU_GUARDED_BY(big_lock);
+    // Domains and attachments are those of a driver that has reset the device.
+    bool lingering_ VIOMMU_GUARDED_BY(big_lock) = false;
     std::vector<Endpoint *> endpoints_ VIOMMU_GUARDED_BY(big_lock);
     std::vector<DomainPtr> dying_ VIOMMU_GUARDED_BY(big_lock); // in forget(); has room for all
     std::unique_ptr<stream::Staged> staged_ VIOMMU_GUARDED_BY(big_lock);

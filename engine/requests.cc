@@ -32,6 +32,7 @@ template <typename T> bool contains(const std::vector<T> &vector, const T &value
 bool Engine::handle(ViommuRequest &request)
 {
     told_others_ = false;
+    driver_returns(); // whoever asks is a driver
     const size_t size = std::min<size_t>(request.in_size, VIOMMU_REQUEST_MAX);
     const Answered answered =
         answer(wire::GuestBytes({request.in, size}), request.writable, request.out);

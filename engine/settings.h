@@ -22,6 +22,7 @@ struct Settings {
     uint32_t probe_size;
     bool boot_bypass;
     bool topology_array;
+    bool linger;
     uint64_t max_mappings;
     uint32_t max_domains;
     uint64_t max_memory;

@@ -16,6 +16,7 @@
 #include "hw/pci/pci_host.h"
 #include "hw/qdev-core.h"
 #include "hw/sysbus.h"
+#include "system/runstate.h"
 #include "system/system.h"
 
 #include "hw/platform/viommu-fdt.h"
@@ -441,6 +442,27 @@ static bool collect_functions(void)
     return settled;
 }
 
+/* W31 */
+static bool any_lingers(void)
+{
+    for (guint i = 0; i < platform.iommus->len; i++) {
+        VirtIOIOMMU *s = g_ptr_array_index(platform.iommus, i);
+
+        if (viommu_engine_lingering(s->engine)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool lingers_without_dma(PCIDevice *dev)
+{
+    ViommuSpace *space = managed_space_of(dev);
+
+    return space && viommu_engine_lingering(space->s->engine) &&
+           !(pci_get_word(dev->config + PCI_COMMAND) & PCI_COMMAND_MASTER);
+}
+
 /* Before every batch of requests, so it had better be quick. */
 static bool functions_as_before(void)
 {
@@ -454,16 +476,18 @@ static bool functions_as_before(void)
     return true;
 }
 
-static void look_for_switched_off(void)
+void viommu_platform_look(void)
 {
-    bool settled = true;
+    bool settled = true, lingers;
 
     if (!platform.root_buses) {
         return;
     }
+    /* A state that is being loaded has no bus masters yet. */
+    lingers = runstate_is_running() && any_lingers();
     if (!platform.functions) {
         settled = collect_functions();
-    } else if (functions_as_before()) {
+    } else if (!lingers && functions_as_before()) {
         return;
     }
     for (guint i = 0; i < platform.functions->len; i++) {
@@ -472,7 +496,9 @@ static void look_for_switched_off(void)
 
         function->enabled = dev->enabled;
         /* One that fails to be realized vanishes without a word. */
-        if (DEVICE(dev)->realized && viommu_pci_switched_off(dev)) {
+        if (DEVICE(dev)->realized &&
+            (viommu_pci_switched_off(dev) ||
+             (lingers && lingers_without_dma(dev)))) {
             note_switched_off(dev);
         }
     }
@@ -483,7 +509,7 @@ static void look_for_switched_off(void)
 
 static void memory_committed(MemoryListener *listener)
 {
-    look_for_switched_off();
+    viommu_platform_look();
 }
 
 static void forget_switched_off(void *opaque)
@@ -511,7 +537,7 @@ static void forget_switched_off(void *opaque)
 
 void viommu_platform_settle(void)
 {
-    look_for_switched_off();
+    viommu_platform_look();
     forget_switched_off(NULL);
 }
 

@@ -39,6 +39,13 @@ bool viommu_platform_resolve(VirtIOIOMMU *s, uint32_t id, ViommuIdentity *out);
  */
 void viommu_platform_settle(void);
 
+/*
+ * The same in a bottom half, for callers that must not change the memory topology;
+ * while an IOMMU lingers (viommu_engine_lingering), also those of functions that are
+ * not bus masters: whoever makes them so again is another owner.
+ */
+void viommu_platform_look(void);
+
 /* The address space of @place, made if there is none yet. */
 AddressSpace *viommu_platform_address_space(ViommuPlace place);
 

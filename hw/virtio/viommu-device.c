@@ -86,6 +86,10 @@ static void viommu_set_status(VirtIODevice *vdev, uint8_t status)
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
     bool live = status & VIRTIO_CONFIG_S_DRIVER_OK;
 
+    /* A driver may skip FEATURES_OK, against the rules. */
+    if (live || status & VIRTIO_CONFIG_S_FEATURES_OK) {
+        viommu_engine_driver_returns(s->engine);
+    }
     viommu_engine_set_live(s->engine, live);
     if (live && vdev->vm_running) {
         viommu_queue_resume(s);
@@ -120,18 +124,16 @@ bool viommu_device_set_topology(VirtIOIOMMU *s, const ViommuTopology *topology,
     return true;
 }
 
-static void reset_engine(VirtIOIOMMU *s, bool system)
+static void reset_engine(VirtIOIOMMU *s,
+                         void (*reset)(ViommuEngine *engine))
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
     bool bypass = viommu_engine_bypass(s->engine);
 
-    trace_viommu_reset(system);
     viommu_queue_cancel(s);
-    if (system) {
-        viommu_engine_system_reset(s->engine);
-    } else {
-        viommu_engine_device_reset(s->engine);
-    }
+    reset(s->engine);
+    trace_viommu_reset(reset == viommu_engine_system_reset,
+                       viommu_engine_lingering(s->engine));
     if (bypass != viommu_engine_bypass(s->engine)) {
         vdev->generation++; /* GEN-7 */
     }
@@ -139,7 +141,7 @@ static void reset_engine(VirtIOIOMMU *s, bool system)
 }
 
 /*
- * INI-D1, GEN-14: the driver wrote 0 to the status.  During a reset of the bus
+ * W31, GEN-14: the driver wrote 0 to the status.  During a reset of the bus
  * or the system the same hook is called, but other devices may still be doing
  * DMA then: the translations stay until all of them are quiet, in the exit
  * phase.
@@ -149,7 +151,8 @@ static void viommu_device_reset(VirtIODevice *vdev)
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
 
     if (!s->in_bus_reset) {
-        reset_engine(s, false);
+        reset_engine(s, viommu_engine_driver_reset);
+        viommu_platform_look();
     }
 }
 
@@ -163,7 +166,8 @@ static void viommu_reset_exit(Object *obj, ResetType type)
     VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
 
     s->in_bus_reset = false;
-    reset_engine(s, s->system_reset);
+    reset_engine(s, s->system_reset ? viommu_engine_system_reset
+                                    : viommu_engine_device_reset);
     s->system_reset = false;
 }
 
@@ -315,6 +319,7 @@ static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
         .max_mappings = s->max_mappings,
         .max_domains = s->max_domains,
         .max_memory = s->max_memory,
+        .linger = s->linger,
     };
     ViommuEngine *engine;
     char error[256];
@@ -524,6 +529,7 @@ static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
     visit_u64(v, "mappings", stats.mappings, NULL);
     visit_u64(v, "domains", stats.domains, NULL);
     visit_u64(v, "memory", stats.memory, NULL);
+    visit_flag(v, "lingering", stats.lingering, NULL);
     visit_end_struct(v, NULL);
 }
 
@@ -556,6 +562,7 @@ static const Property viommu_properties[] = {
                        4 * 1024 * 1024),
     DEFINE_PROP_BOOL("sparse-page-sizes", VirtIOIOMMU, sparse_page_sizes,
                      true),
+    DEFINE_PROP_BOOL("linger", VirtIOIOMMU, linger, true),
     DEFINE_PROP_UINT32("max-domains", VirtIOIOMMU, max_domains, 65536),
     DEFINE_PROP_SIZE("max-memory", VirtIOIOMMU, max_memory, 512 * MiB),
 };
@@ -586,6 +593,8 @@ static const struct {
     { "max-mappings", "most mappings in all domains together" },
     { "max-domains", "most domains" },
     { "max-memory", "most host memory for domains and mappings" },
+    { "linger", "what is attached when the driver resets the device stays so "
+                "until the next driver" },
     { "sparse-page-sizes", "advertise only the page sizes that page tables of "
                            "the granule have" },
 };

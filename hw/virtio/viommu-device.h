@@ -37,6 +37,7 @@ struct VirtIOIOMMU {
     uint32_t max_domains;
     uint64_t max_memory;        /* bytes */
     bool sparse_page_sizes;
+    bool linger;
     ViommuRegion *resv_regions;
     uint32_t nr_resv_regions;
     char *root_bus;

@@ -57,11 +57,14 @@ static int get_state(QEMUFile *f, void *pv, size_t size,
 static int viommu_post_load(void *opaque, int version_id)
 {
     VirtIOIOMMU *s = opaque;
+    bool driven = VIRTIO_DEVICE(s)->status &
+                  (VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK);
     char sentence[256];
 
     /* From now on a function that is switched off is noticed. */
     viommu_platform_settle();
-    if (!viommu_engine_load_commit(s->engine, sentence, sizeof(sentence))) {
+    if (!viommu_engine_load_commit(s->engine, driven, sentence,
+                                   sizeof(sentence))) {
         error_report("virtio-iommu: the incoming state does not fit this "
                      "machine: %s", sentence);
         return -EINVAL;

@@ -35,7 +35,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a structure, a function or the meaning of one changes. */
-#define VIOMMU_ABI_VERSION 5u
+#define VIOMMU_ABI_VERSION 6u
 
 /* The ABI version the C++ side was compiled with.  Any thread. */
 uint32_t viommu_abi_version(void) VIOMMU_NOEXCEPT;
@@ -166,6 +166,7 @@ typedef struct ViommuEngineConfig {
     bool boot_bypass;          /* value of `bypass` after a system reset */
     bool topology_array;       /* bit 6 means TOPOLOGY: no `bypass` field, but
                                   ATTACH's BYPASS flag is honoured */
+    bool linger;               /* see viommu_engine_driver_reset() */
     uint64_t max_mappings;     /* per engine; beyond it MAP answers NOMEM */
     uint32_t max_domains;      /* per engine; beyond it ATTACH answers NOMEM */
     uint64_t max_memory;       /* bytes of domains and mappings, per engine; before
@@ -199,9 +200,26 @@ void viommu_engine_set_features(ViommuEngine *engine,
  * as dropped and never reported (GEN-1). */
 void viommu_engine_set_live(ViommuEngine *engine, bool live) VIOMMU_NOEXCEPT;
 
-/* Device reset: every endpoint unattached, every domain gone, pending faults
- * dropped, not live, nothing negotiated; `bypass` keeps its value.  INI-D1,
- * CFG-4, GEN-5, GEN-14. */
+/* The driver wrote 0 to the status: not live, nothing negotiated, pending faults
+ * dropped; `bypass` keeps its value.  Without ViommuEngineConfig.linger that is
+ * viommu_engine_device_reset().  With it, the endpoints that were attached stay as
+ * they are ("linger"): Linux resets this device at shutdown before the functions
+ * behind it are quiet.  No mapping and no attachment is added meanwhile, and what is
+ * left ends as in viommu_engine_device_reset() with the next driver
+ * (viommu_engine_driver_returns), with a second write of 0, or with any other reset;
+ * for single functions, with viommu_engine_forget().  W31, INI-D1, GEN-14. */
+void viommu_engine_driver_reset(ViommuEngine *engine) VIOMMU_NOEXCEPT;
+
+/* A driver set FEATURES_OK or DRIVER_OK: nothing of the one before it is left.
+ * W5, W31. */
+void viommu_engine_driver_returns(ViommuEngine *engine) VIOMMU_NOEXCEPT;
+
+/* Whether endpoints are attached that no driver answers for.  W31. */
+bool viommu_engine_lingering(const ViommuEngine *engine) VIOMMU_NOEXCEPT;
+
+/* Reset of the device by its bus: every endpoint unattached, every domain gone,
+ * pending faults dropped, not live, nothing negotiated; `bypass` keeps its value.
+ * INI-D1, CFG-4, GEN-5, GEN-14. */
 void viommu_engine_device_reset(ViommuEngine *engine) VIOMMU_NOEXCEPT;
 
 /* System reset: as above, and `bypass` is boot_bypass again.  CFG-5. */
@@ -258,6 +276,7 @@ typedef struct ViommuStats {
     uint64_t mappings;     /* live now */
     uint64_t domains;      /* live now */
     uint64_t memory;       /* bytes that they take, see max_memory */
+    bool lingering;        /* see viommu_engine_lingering() */
 } ViommuStats;
 
 void viommu_engine_stats(const ViommuEngine *engine, ViommuStats *out) VIOMMU_NOEXCEPT;
@@ -345,8 +364,10 @@ typedef bool (*ViommuPut)(void *ctx, const uint8_t *bytes, size_t size);
 typedef bool (*ViommuGet)(void *ctx, uint8_t *bytes, size_t size);
 
 /* Writes domains, mappings, attachments (by the IDs that are right now) and
- * the bypass byte.  Under the big lock.  False if `put` failed, or if an attached
- * endpoint has no ID right now: left out, it could arrive bypassing. */
+ * the bypass byte.  Endpoints that linger are written as members of one domain
+ * without mappings: wherever they arrive, they reach no more than here.  Under the
+ * big lock.  False if `put` failed, or if an attached endpoint has no ID right now:
+ * left out, it could arrive bypassing.  W31. */
 bool viommu_engine_save(ViommuEngine *engine, ViommuPut put, void *ctx) VIOMMU_NOEXCEPT;
 
 /* Reads what viommu_engine_save() wrote into a staging area, checking every
@@ -356,9 +377,11 @@ bool viommu_engine_load(ViommuEngine *engine, ViommuGet get, void *ctx,
                         char *error, size_t error_size) VIOMMU_NOEXCEPT;
 
 /* Puts the staged state in force, replacing all there was; IDs are resolved
- * now.  On failure (an endpoint that does not exist here, ...) the engine is as
- * after a device reset.  Under the big lock. */
-bool viommu_engine_load_commit(ViommuEngine *engine, char *error,
+ * now.  `driven`: the device's status came with FEATURES_OK or DRIVER_OK; if it did
+ * not, what is attached lingers, or is dropped without ViommuEngineConfig.linger.
+ * On failure (an endpoint that does not exist here, ...) the engine is as after a
+ * device reset.  Under the big lock.  W4, W31. */
+bool viommu_engine_load_commit(ViommuEngine *engine, bool driven, char *error,
                                size_t error_size) VIOMMU_NOEXCEPT;
 
 /* ------------------------------------------------------------------ */

@@ -41,17 +41,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         world.request(map_bytes(3, 2 * granule, 3 * granule - 1, 0, kRw), 4);
     }
 
+    const bool driven = (flags & 8) == 0;
     world.load(input.rest());
     if ((flags & 2) != 0) {
         world.reset((flags & 4) != 0); // leaves what is staged alone
     }
-    world.commit();
+    world.commit(driven);
     world.sweep();
 
     const auto first = world.save();
     FUZZ_CHECK(first);
     world.load(*first);
-    world.commit();
+    world.commit(driven);
     world.sweep();
     const auto second = world.save();
     FUZZ_CHECK(second && *first == *second);

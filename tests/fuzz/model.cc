@@ -131,11 +131,37 @@ void Model::reset(bool system)
         endpoint.members.clear();
     }
     domains.clear();
+    lingering = false;
     negotiated = 0;
     set_live(false);
     if (system) {
         bypass = config.boot_bypass;
     }
+}
+
+// W31
+void Model::driver_reset()
+{
+    if (!config.linger || lingering || domains.empty()) {
+        reset(false);
+        return;
+    }
+    lingering = true;
+    negotiated = 0;
+    set_live(false);
+}
+
+void Model::driver_returns()
+{
+    if (!std::exchange(lingering, false)) {
+        return;
+    }
+    for (ModelEndpoint &endpoint : endpoints) {
+        endpoint.domain.reset();
+        endpoint.members.clear();
+    }
+    domains.clear();
+    clear_faults();
 }
 
 void Model::set_live(bool value)
@@ -578,7 +604,7 @@ std::optional<StreamState> Model::parse(std::span<const uint8_t> stream, size_t 
     return good ? std::optional(state) : std::nullopt;
 }
 
-bool Model::commit(const StreamState &state)
+bool Model::commit(const StreamState &state, bool driven)
 {
     std::map<size_t, ModelEndpoint> moved;
     for (const auto &[id, from] : state.domains) {
@@ -616,6 +642,10 @@ bool Model::commit(const StreamState &state)
     }
     bypass = state.bypass;
     clear_faults();
+    lingering = !driven;
+    if (!config.linger) {
+        driver_returns();
+    }
     return true;
 }
 

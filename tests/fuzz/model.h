@@ -122,6 +122,8 @@ public:
     void free_endpoint(size_t endpoint);
 
     void reset(bool system);
+    void driver_reset();
+    void driver_returns();
     void set_features(uint64_t features) { negotiated = features & config.offered_features; }
     void set_live(bool value);
     bool write_bypass(uint8_t value);
@@ -155,7 +157,8 @@ public:
 
     // Migration
     std::optional<StreamState> parse(std::span<const uint8_t> stream, size_t &used) const;
-    bool commit(const StreamState &state); // false: as after a device reset
+    // False: as after a device reset.
+    bool commit(const StreamState &state, bool driven);
 
     std::optional<ModelIdentity> who(uint32_t id) const;
     std::optional<uint32_t> id_of(size_t endpoint) const;
@@ -172,6 +175,7 @@ public:
     bool bypass;
     uint64_t negotiated = 0;
     bool live = false;
+    bool lingering = false;
     std::vector<ModelFault> pending;
     uint64_t coalesced = 0;
     uint64_t dropped = 0;

@@ -86,8 +86,10 @@ private:
             world_.reset(true);
             break;
         case 46:
-        case 47:
             world_.drive();
+            break;
+        case 47:
+            world_.driver_reset();
             break;
         case 48:
             world_.set_features(~uint64_t{input_.byte()});
@@ -143,7 +145,7 @@ private:
             load();
             break;
         default:
-            world_.commit();
+            world_.commit(input_.flag());
             break;
         }
     }

@@ -122,6 +122,7 @@ Settings choose_settings(Input &input)
     config.boot_bypass = (flags & 1) != 0;
     config.topology_array = (flags & 2) != 0;
     config.probe_size = (flags & 4) != 0 ? 520 : 512;
+    config.linger = (flags & 8) != 0;
     config.max_mappings = input.one_of(kMappings);
     config.max_domains = input.one_of(kDomainCounts);
     config.max_memory = UINT64_MAX;
@@ -239,6 +240,7 @@ template <typename Act> auto World::call(Act act)
 
 void World::drive()
 {
+    driver_returns();
     set_features(model_.config.offered_features);
     set_live(true);
 }
@@ -265,6 +267,18 @@ void World::reset(bool system)
             viommu_engine_device_reset(engine_);
         }
     });
+}
+
+void World::driver_reset()
+{
+    model_.driver_reset();
+    call([&] { viommu_engine_driver_reset(engine_); });
+}
+
+void World::driver_returns()
+{
+    model_.driver_returns();
+    call([&] { viommu_engine_driver_returns(engine_); });
 }
 
 void World::write_bypass(uint8_t value)
@@ -335,6 +349,7 @@ void World::request(std::span<const uint8_t> in, size_t writable)
     FUZZ_CHECK_EQ(viommu_engine_reply_max(engine_), model_.config.probe_size + 4);
     std::vector<uint8_t> out(model_.config.probe_size + 4, 0xa5);
 
+    driver_returns(); // as there is no queue before DRIVER_OK
     const Expected expected = expect(readable, writable);
     requests_++;
     if (!expected.written || !expected.reasons.empty()) {
@@ -612,6 +627,22 @@ void World::check_watcher(const Function &function) const
 
 /* Migration */
 
+// W31: all that is attached arrives where nothing can be reached.
+void World::check_saved_lingering(const StreamState &state) const
+{
+    FUZZ_CHECK_EQ(state.domains.size(), 1u);
+    const auto &[id, from] = *state.domains.begin();
+    FUZZ_CHECK_EQ(id, model_.config.domain_last);
+    FUZZ_CHECK(!from.domain.bypass && from.domain.mappings.empty());
+    std::set<uint32_t> expected;
+    for (size_t i = 0; i < model_.endpoints.size(); i++) {
+        if (model_.endpoints[i].domain) {
+            expected.insert(*model_.id_of(i));
+        }
+    }
+    FUZZ_CHECK(expected == std::set<uint32_t>(from.endpoint_ids.begin(), from.endpoint_ids.end()));
+}
+
 std::optional<std::vector<uint8_t>> World::save(size_t room)
 {
     struct Sink {
@@ -648,6 +679,10 @@ std::optional<std::vector<uint8_t>> World::save(size_t room)
     FUZZ_CHECK(state);
     FUZZ_CHECK_EQ(used, sink.bytes.size());
     FUZZ_CHECK_EQ(state->bypass, model_.bypass);
+    if (model_.lingering && !model_.domains.empty()) {
+        check_saved_lingering(*state);
+        return std::move(sink.bytes);
+    }
     FUZZ_CHECK_EQ(state->domains.size(), model_.domains.size());
     for (const auto &[id, domain] : model_.domains) {
         const auto entry = state->domains.find(id);
@@ -697,17 +732,17 @@ void World::load(std::span<const uint8_t> stream)
     }
 }
 
-void World::commit()
+void World::commit(bool driven)
 {
     bool expected = false;
     if (const std::optional<StreamState> state = std::exchange(staged_, std::nullopt)) {
-        expected = model_.commit(*state);
+        expected = model_.commit(*state, driven);
     } else {
         model_.reset(false);
     }
     std::array<char, kErrorSize> error{};
-    const bool done =
-        call([&] { return viommu_engine_load_commit(engine_, error.data(), error.size()); });
+    const bool done = call(
+        [&] { return viommu_engine_load_commit(engine_, driven, error.data(), error.size()); });
     FUZZ_CHECK_EQ(done, expected);
     check_sentence(error, !done);
 }
@@ -775,6 +810,7 @@ void World::check_stats()
     FUZZ_CHECK_EQ(stats.requests_refused, refused_);
     FUZZ_CHECK_EQ(stats.mappings, model_.mapping_count());
     FUZZ_CHECK_EQ(stats.domains, model_.domains.size());
+    FUZZ_CHECK_EQ(stats.lingering, model_.lingering && !model_.domains.empty());
 }
 
 void World::sweep()

@@ -49,6 +49,8 @@ public:
     void set_features(uint64_t features);
     void set_live(bool live);
     void reset(bool system);
+    void driver_reset();
+    void driver_returns();
     void write_bypass(uint8_t value);
     void describe(Description description);
 
@@ -77,7 +79,7 @@ public:
     // no more than `room` bytes.
     std::optional<std::vector<uint8_t>> save(size_t room = SIZE_MAX);
     void load(std::span<const uint8_t> stream);
-    void commit();
+    void commit(bool driven);
 
     // Every translation that could be interesting.
     void sweep();
@@ -129,6 +131,7 @@ private:
     Expected expect(std::span<const uint8_t> in, size_t writable);
     void check_properties(uint32_t id, std::span<const uint8_t> area) const;
     void check_watcher(const Function &function) const;
+    void check_saved_lingering(const StreamState &state) const;
     void check();
     void check_stats();
 

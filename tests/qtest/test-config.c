@@ -354,31 +354,61 @@ static void assert_clean_slate(Vt *vt)
     g_assert_true(edu_write_lands(&vt->edu[0], IOVA, page(4), 64));
 }
 
-static void device_reset_detaches_everything(void)
+static void reset_with_a_mapping(Vt *vt)
 {
-    Vt *vt = vt_new();
-
     vt_attach_with_mailbox(vt, 1, EDU0);
     assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_OK);
     g_assert_true(edu_write_lands(&vt->edu[0], IOVA, page(1), 64));
     virtio_reset(&vt->iommu);
-    /* In force at once, not only when the driver comes back. */
-    g_assert_true(edu_write_lands(&vt->edu[0], page(3), page(3), 64));
+}
+
+static void device_reset_detaches_everything(void)
+{
+    Vt *vt = vt_new();
+
+    reset_with_a_mapping(vt);
     assert_clean_slate(vt);
     vt_free(vt);
 }
 
-static void device_reset_detaches_bypass_domains(void)
+static void device_reset_detaches_at_once(void)
 {
-    Vt *vt = vt_new_with("boot-bypass=off", "");
+    Vt *vt = vt_new_with("linger=off", "");
+
+    reset_with_a_mapping(vt);
+    g_assert_true(edu_write_lands(&vt->edu[0], page(3), page(3), 64));
+    g_assert_false(edu_write_lands(&vt->edu[0], IOVA, page(1), 64));
+    g_assert_cmpint(vt_counter(vt, "domains"), ==, 0);
+    assert_clean_slate(vt);
+    vt_free(vt);
+}
+
+static Vt *reset_with_a_bypass_domain(const char *properties)
+{
+    Vt *vt = vt_new_with(properties, "");
 
     assert_status(vt_attach(vt, 7, EDU0, ATTACH_BYPASS), VS_OK);
     edu_prime(&vt->edu[0]);
     g_assert_true(edu_write_lands(&vt->edu[0], page(1), page(1), 64));
     virtio_reset(&vt->iommu);
-    g_assert_false(edu_write_lands(&vt->edu[0], page(1), page(1), 64));
+    return vt;
+}
+
+static void device_reset_detaches_bypass_domains(void)
+{
+    Vt *vt = reset_with_a_bypass_domain("boot-bypass=off");
+
     vt_bring_up(vt, F_USUAL, true);
+    g_assert_false(edu_write_lands(&vt->edu[0], page(1), page(1), 64));
     assert_status(vt_attach(vt, 7, EDU0, 0), VS_OK);
+    vt_free(vt);
+}
+
+static void device_reset_detaches_bypass_domains_at_once(void)
+{
+    Vt *vt = reset_with_a_bypass_domain("boot-bypass=off,linger=off");
+
+    g_assert_false(edu_write_lands(&vt->edu[0], page(1), page(1), 64));
     vt_free(vt);
 }
 
@@ -534,6 +564,8 @@ static const Case cases[] = {
      write_elsewhere_does_not_bring_bypass_back},
     {"INI-D1/device-reset-detaches-everything", device_reset_detaches_everything},
     {"INI-D1/device-reset-detaches-bypass-domains", device_reset_detaches_bypass_domains},
+    {"INI-D1/without-linger-at-once", device_reset_detaches_at_once},
+    {"INI-D1/without-linger-bypass-domains-at-once", device_reset_detaches_bypass_domains_at_once},
     {"INI-D1/system-reset-detaches-everything", system_reset_detaches_everything},
     {"W5/device-reset-detaches-everything", device_reset_detaches_everything},
     {"GEN-1/request-waits-for-driver-ok", request_waits_for_driver_ok},

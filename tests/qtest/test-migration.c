@@ -601,6 +601,33 @@ static void snapshot_without_a_driver(void)
     snapshot_free(&s);
 }
 
+/* Between two drivers: what was attached reaches less at the destination, never more. */
+static void lingering_arrives_without_mappings(void)
+{
+    Edu edu2;
+    Vt *from = source(&edu2), *vt;
+    File file;
+
+    virtio_reset(&from->iommu);
+    file = leave(from);
+    qtest_qmp_assert_success(from->qts, "{'execute': 'cont'}");
+    assert_attachments(from, ATTACHMENTS);
+    g_assert_true(edu_write_lands(&from->edu[0], IOVA, page(10), 64));
+
+    vt = arrive(from, &file, IOMMU, EDU1_ARGS EDU2_ARGS);
+    vt_free(from);
+    assert_attachments(vt, "0x18 in 0xffffffff; 0x20 in 0xffffffff; ");
+    g_assert_cmpint(vt_counter(vt, "mappings"), ==, 0);
+    edus_again(vt, &edu2);
+    g_assert_false(edu_write_lands(&vt->edu[0], IOVA, page(10), 64));
+    g_assert_false(edu_write_lands(&vt->edu[0], page(10), page(10), 64));
+    g_assert_false(edu_write_lands(&vt->edu[1], page(10), page(10), 64));
+    g_assert_true(virtio_accept(&vt->iommu, F_USUAL));
+    assert_attachments(vt, "");
+    file_free(&file);
+    vt_free(vt);
+}
+
 /* A machine that is very busy gets fewer loads done. */
 #define LOADS_USEC (12 * G_USEC_PER_SEC)
 
@@ -736,6 +763,7 @@ static const Case cases[] = {
     {"W26/request-under-way-is-served", request_under_way_is_served},
     {"W26/bypass-goes-along", bypass_goes_along},
     {"W26/there-and-back", there_and_back},
+    {"W31/lingering-arrives-without-mappings", lingering_arrives_without_mappings},
     {"W26/snapshot-comes-back", snapshot_comes_back},
     {"W26/snapshot-without-a-driver", snapshot_without_a_driver},
 };

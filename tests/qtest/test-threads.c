@@ -532,6 +532,30 @@ static void two_threads_while_mappings_change(void)
     vt_free(vt);
 }
 
+/* A disk that is at work in its own thread ends what it has in hand. */
+static void disk_goes_on_after_the_drivers_reset(void)
+{
+    Disk disk;
+    Vt *vt = machine_with_disk(&disk, "boot-bypass=off");
+    uint32_t len;
+
+    assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
+    map_identity(vt, 1);
+    disk_open(vt, &disk);
+    for (unsigned round = 0; round < 4; round++) {
+        disk_read(&disk, 32, page(64), 64 * KIB);
+        if (round == 0) {
+            virtio_reset(&vt->iommu);
+        }
+        disk_wait(&disk, 32);
+    }
+    g_assert_true(virtio_accept(&vt->iommu, F_USUAL));
+    disk_read(&disk, 1, page(64), 64 * KIB);
+    disk_quiet(&disk);
+    g_assert_false(queue_pop(&disk.queue, &(uint32_t){0}, &len));
+    vt_free(vt);
+}
+
 static const Case cases[] = {
     {"ATT-10/disk-works-translated", disk_works_translated},
     {"W18/unplugged-in-mid-io", unplugged_in_mid_io},
@@ -540,6 +564,7 @@ static const Case cases[] = {
     {"W20/two-threads-while-mappings-change", two_threads_while_mappings_change},
     {"W21/faults-from-a-thread", faults_from_a_thread},
     {"W21/interrupt-for-a-fault-of-a-thread", interrupt_for_a_fault_of_a_thread},
+    {"W31/disk-goes-on-after-the-drivers-reset", disk_goes_on_after_the_drivers_reset},
     {"W23/switching-equals-never-fails-io", switching_equals_never_fails_io},
 };
 

@@ -664,8 +664,13 @@ static void move_is_told(void)
 static void reset_is_told(void)
 {
     Bench *t = with_answers(FS, "");
+    unsigned before = kept(t);
 
+    /* W31: nothing has changed yet. */
     virtio_reset(&t->vt->iommu);
+    g_assert_cmpuint(before, >, 0);
+    g_assert_cmpuint(kept(t), ==, before);
+    g_assert_true(virtio_accept(&t->vt->iommu, F_USUAL));
     assert_dropped(t, 0, UINT64_MAX);
     g_assert_cmpuint(kept(t), ==, 0);
     assert_given(t, page(0), 0, UINT64_MAX, 0);

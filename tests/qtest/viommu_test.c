@@ -284,12 +284,17 @@ uint64_t virtio_offered(Virtio *dev)
 
 bool virtio_negotiate(Virtio *dev, uint64_t features)
 {
+    virtio_reset(dev);
+    return virtio_accept(dev, features);
+}
+
+bool virtio_accept(Virtio *dev, uint64_t features)
+{
     QTestState *qts = dev->vt->qts;
     uint64_t select = dev->mmio ? dev->mmio + MMIO_GFSELECT : dev->common + COMMON_GFSELECT;
     uint64_t window = dev->mmio ? dev->mmio + MMIO_GF : dev->common + COMMON_GF;
     uint8_t status = STATUS_ACKNOWLEDGE | STATUS_DRIVER;
 
-    virtio_reset(dev);
     virtio_set_status(dev, STATUS_ACKNOWLEDGE);
     virtio_set_status(dev, status);
     qtest_writel(qts, select, 0);

@@ -227,6 +227,8 @@ uint64_t virtio_offered(Virtio *dev);
 /* Resets, then goes to FEATURES_OK with exactly `features`; false if the device
  * takes FEATURES_OK back. */
 bool virtio_negotiate(Virtio *dev, uint64_t features);
+/* The same of a device that somebody else has reset. */
+bool virtio_accept(Virtio *dev, uint64_t features);
 void virtio_driver_ok(Virtio *dev);
 
 void queue_init(Virtio *dev, Queue *q, uint16_t index);

@@ -170,6 +170,12 @@ Config &Config::array()
     return *this;
 }
 
+Config &Config::lingering()
+{
+    linger = true;
+    return *this;
+}
+
 /* Machine */
 
 Machine::Machine(const Config &setup) : probe_size_(setup.probe_size)
@@ -246,6 +252,7 @@ void Machine::translate(Function &function, uint64_t iova, uint32_t access, Viom
 
 void Machine::drive(uint64_t features)
 {
+    viommu_engine_driver_returns(engine_);
     viommu_engine_set_features(engine_, features);
     viommu_engine_set_live(engine_, true);
 }
@@ -462,10 +469,10 @@ std::string Machine::load(const std::vector<uint8_t> &bytes)
     return error.data();
 }
 
-std::string Machine::commit()
+std::string Machine::commit(bool driven)
 {
     std::array<char, 200> error{};
-    if (viommu_engine_load_commit(engine_, error.data(), error.size())) {
+    if (viommu_engine_load_commit(engine_, driven, error.data(), error.size())) {
         return {};
     }
     EXPECT_NE(error[0], '\0');

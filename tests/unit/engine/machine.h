@@ -148,6 +148,7 @@ struct Config : ViommuEngineConfig {
     Config &memory(uint64_t bytes);
     Config &reserve(uint64_t first, uint64_t last, uint8_t subtype);
     Config &array();
+    Config &lingering();
 
     std::vector<ViommuRegion> reserved;
 };
@@ -192,7 +193,8 @@ public:
     std::vector<uint8_t> save();
     // The error, empty on success.
     std::string load(const std::vector<uint8_t> &bytes);
-    std::string commit();
+    // `driven`: the status that came along had FEATURES_OK.
+    std::string commit(bool driven = true);
 
     // What the engine told since the last call.
     std::vector<std::string> told();

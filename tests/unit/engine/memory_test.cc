@@ -335,12 +335,13 @@ TEST(Memory, W11_LoadAndCommitFailCleanly)
     EXPECT_GT(starve(load, [&] { EXPECT_STREQ(error, "out of memory"); }), 0);
 
     EXPECT_GT(
-        starve([&] { return viommu_engine_load_commit(machine.engine(), error, sizeof(error)); },
-               [&] {
-                   EXPECT_STREQ(error, "out of memory");
-                   EXPECT_EQ(machine.stats().domains, 0u);
-                   EXPECT_TRUE(load());
-               }),
+        starve(
+            [&] { return viommu_engine_load_commit(machine.engine(), true, error, sizeof(error)); },
+            [&] {
+                EXPECT_STREQ(error, "out of memory");
+                EXPECT_EQ(machine.stats().domains, 0u);
+                EXPECT_TRUE(load());
+            }),
         0);
     EXPECT_EQ(machine.save(), bytes);
 }

@@ -330,7 +330,7 @@ TEST(Load, W4_AnyBitFlippedNeverBreaksTheEngine)
                 return true;
             };
             if (viommu_engine_load(machine.engine(), get, &source, nullptr, 0) &&
-                viommu_engine_load_commit(machine.engine(), nullptr, 0)) {
+                viommu_engine_load_commit(machine.engine(), true, nullptr, 0)) {
                 accepted++;
                 // What came in is what would go out again.
                 EXPECT_EQ(machine.save(), bytes);

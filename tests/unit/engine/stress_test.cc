@@ -149,9 +149,9 @@ TEST(Stress, W20_EveryTranslationIsOneConsistentAnswer)
     EXPECT_GT(steps, 0u);
 }
 
-TEST(Stress, W5_ResetUnderDma)
+TEST(Stress, W5_W31_ResetUnderDma)
 {
-    Machine machine(Config().bypass(false));
+    Machine machine(Config().bypass(false).lingering());
     Function &nic = machine.add(0x30);
     std::atomic<bool> stop{false};
     std::atomic<uint64_t> wrong{0};
@@ -178,10 +178,14 @@ TEST(Stress, W5_ResetUnderDma)
                                   target(domain, page), writable(page) ? RW : R),
                       OK);
         }
-        if (rounds % 2) {
+        if (rounds % 3 == 0) {
             viommu_engine_device_reset(machine.engine());
-        } else {
+        } else if (rounds % 3 == 1) {
             viommu_engine_system_reset(machine.engine());
+        } else {
+            viommu_engine_driver_reset(machine.engine());
+            EXPECT_EQ(machine.look(nic, 0).phys, target(domain, 0));
+            viommu_engine_driver_returns(machine.engine());
         }
         EXPECT_EQ(machine.look(nic, 0).rights, 0u);
         machine.drive();
