@@ -39,9 +39,7 @@ wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
         out.rights = rights;
         return reason;
     };
-    const auto identity = [&](uint64_t mask) {
-        return answer(iova, mask, kAllRights, wire::Reason::Unknown);
-    };
+    const auto bypass = [&] { return answer(iova, UINT64_MAX, kAllRights, wire::Reason::Unknown); };
     const auto nothing = [&](wire::Reason reason) { return answer(0, 0, 0, reason); };
 
     if (retired.load(std::memory_order_acquire)) {
@@ -49,16 +47,18 @@ wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
     }
     const Domain *const here = domain.load(std::memory_order_acquire);
     if (!here) {
-        return engine.bypass_for_lookup() ? identity(UINT64_MAX)
+        return engine.bypass_for_lookup() ? bypass()
                                           : nothing(wire::Reason::Domain); // BYP-1, OPS-5
     }
     if (here->bypass) {
-        return identity(UINT64_MAX); // BYP-2
+        return bypass(); // BYP-2
     }
     if (const ViommuRegion *region = find_region(regions, iova)) {
+        // RSV-5: an interrupt is a write; a read would show an interrupt controller's registers.
         return region->subtype == VIOMMU_RESV_MSI
-                   ? identity(block_mask(iova, region->start, region->last, 0))
-                   : nothing(wire::Reason::Mapping); // RSV-5
+                   ? answer(iova, block_mask(iova, region->start, region->last, 0), VIOMMU_WRITE,
+                            wire::Reason::Mapping)
+                   : nothing(wire::Reason::Mapping);
     }
     const std::optional<Mapping> mapping = here->mappings.find(iova, sighting);
     if (!mapping) {

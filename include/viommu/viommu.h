@@ -331,7 +331,8 @@ typedef struct ViommuTranslation {
 /* Looks `iova` up.  `access` is VIOMMU_READ, VIOMMU_WRITE, both, or 0 for a
  * look-up that is no access (never faults, never counts).  If the mapping does
  * not give all of `access`, `rights` is 0.  An endpoint that bypasses gets the
- * identity with all rights.  Any thread; no callback.  MAP-6, OPS-5, BYP-1,
+ * identity with all rights, an MSI region the identity with VIOMMU_WRITE alone.
+ * Any thread; no callback.  MAP-6, OPS-5, BYP-1,
  * BYP-2, DET-4, RSV-5, FLT-D1, FLT-D3. */
 void viommu_endpoint_translate(ViommuEndpoint *endpoint, uint64_t iova,
                                uint32_t access, ViommuTranslation *out) VIOMMU_NOEXCEPT;

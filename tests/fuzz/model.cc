@@ -446,7 +446,7 @@ Model::Place Model::look_up(const ModelEndpoint &endpoint, uint64_t iova) const
     for (const RegionRun &run : endpoint.runs) {
         if (run.first <= iova && iova <= run.last) {
             if (run.subtype == VIOMMU_RESV_MSI) {
-                return {iova, kRw, 0, run.first, run.last, true}; // RSV-5
+                return {iova, VIOMMU_WRITE, kReasonMapping, run.first, run.last, true}; // RSV-5
             }
             return place;
         }

@@ -341,6 +341,23 @@ static void doorbell_passes_while_attached(void)
     vt_free(vt);
 }
 
+/* A local APIC in QEMU has its registers there: here, its version. */
+static void doorbell_cannot_be_read(void)
+{
+    Vt *vt = vt_new_with("", "");
+    Fault fault;
+
+    vt_post_events(vt, 8, FAULT_RECORD_SIZE);
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    edu_from_ram(&vt->edu[0], MSI_START + 0x30, 0, 4);
+    fault = vt_wait_fault(vt);
+    g_assert_cmpuint(fault.reason, ==, FAULT_MAPPING);
+    g_assert_cmphex(fault.flags, ==, FAULT_F_READ | FAULT_F_ADDRESS);
+    g_assert_cmphex(fault.address, ==, MSI_START + 0x30);
+    g_assert_cmpuint(vt_drain_faults(vt), ==, 0);
+    vt_free(vt);
+}
+
 static void reserved_region_faults_while_attached(void)
 {
     Vt *vt = boot_with_regions("\"0x1001000:0x1001fff:0\"");
@@ -373,6 +390,7 @@ static const Case cases[] = {
     {"RSV-4/map-over-reserved-is-inval", map_over_reserved_is_inval},
     {"RSV-4/mappings-beside-regions-fit-everyone", mappings_beside_regions_fit_everyone},
     {"RSV-5/doorbell-passes-while-attached", doorbell_passes_while_attached},
+    {"RSV-5/doorbell-cannot-be-read", doorbell_cannot_be_read},
     {"RSV-5/reserved-region-faults-while-attached", reserved_region_faults_while_attached},
     {"W15/user-regions-join-the-machines", user_regions_join_the_machines},
     {"W15/user-region-over-the-machines", user_region_over_the_machines},

@@ -238,10 +238,38 @@ TEST_F(ReservedMapping, RSV_5_ReservedFaultsAndMsiPasses)
     EXPECT_EQ(machine.read(nic, 0x40000000), FAULT);
     EXPECT_EQ(machine.pop(), (FaultRecord{kReasonMapping, R | kAddressValid, 0x30, 0x40000000}));
     EXPECT_EQ(machine.write(nic, 0xfee00000), 0xfee00000u);
-    EXPECT_EQ(machine.read(nic, 0xfeefffff), 0xfeefffffu);
+    EXPECT_EQ(machine.write(nic, 0xfeefffff), 0xfeefffffu);
     EXPECT_EQ(machine.write(nic, 0xfedfffff), FAULT);
     EXPECT_EQ(machine.write(nic, 0xfef00000), FAULT);
     EXPECT_EQ(machine.look(nic, 0xfee12345).mask, 0xfffffu);
+    EXPECT_EQ(machine.look(nic, 0xfee12345).rights, VIOMMU_WRITE);
+}
+
+TEST_F(ReservedMapping, RSV_5_TheMsiWindowCannotBeRead)
+{
+    EXPECT_EQ(machine.read(nic, 0xfee00020), FAULT);
+    EXPECT_EQ(machine.pop(), (FaultRecord{kReasonMapping, R | kAddressValid, 0x30, 0xfee00020}));
+    EXPECT_EQ(machine.translate(nic, 0xfeeff000, R | W).rights, 0u);
+    EXPECT_EQ(machine.pop(), (FaultRecord{kReasonMapping, R | kAddressValid, 0x30, 0xfeeff000}));
+    EXPECT_EQ(machine.pop(), std::nullopt);
+}
+
+// Nor by a look-up or a write that was answered there before, nor by a page that shares its place
+// among the remembered answers.
+TEST_F(ReservedMapping, RSV_5_TheMsiWindowCannotBeReadAfterAWrite)
+{
+    constexpr uint64_t at = 0xfee00000;
+    constexpr uint64_t same_place = at - 0x1000 * 0x1000;
+    EXPECT_EQ(machine.map(1, same_place, same_place + 0xfff, 0x5000, R), OK);
+    for (int round = 0; round < 3; round++) {
+        EXPECT_EQ(machine.read(nic, same_place), 0x5000u);
+        EXPECT_EQ(machine.look(nic, at).rights, VIOMMU_WRITE);
+        EXPECT_EQ(machine.read(nic, at), FAULT);
+        EXPECT_EQ(machine.write(nic, at), at);
+        EXPECT_EQ(machine.read(nic, at), FAULT);
+        EXPECT_EQ(machine.write(nic, same_place), FAULT);
+    }
+    EXPECT_EQ(machine.stats().faults, 9u);
 }
 
 TEST_F(ReservedMapping, OPS_5_MsiWindowIsClosedToTheUnattached)
