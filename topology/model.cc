@@ -8,6 +8,7 @@
 #include <memory>
 #include <numeric>
 #include <set>
+#include <unordered_map>
 #include <utility>
 
 #include "topology/sentence.h"
@@ -361,7 +362,7 @@ Model::Model(const ViommuMachineDesc &machine)
     }
 }
 
-std::uint32_t Model::rootBusIommu(const std::string &name) const
+std::uint32_t Model::rootBusIommu(std::string_view name) const noexcept
 {
     const auto found = rootBusIommus_.find(name);
     return found == rootBusIommus_.end() ? VIOMMU_NO_IOMMU : found->second;
@@ -402,6 +403,5 @@ uint32_t viommu_topology_root_bus_iommu(const ViommuTopology *topology, const ch
     if (topology == nullptr || name == nullptr) {
         return VIOMMU_NO_IOMMU;
     }
-    return atBoundary<uint32_t>(nullptr, 0, VIOMMU_NO_IOMMU,
-                                [&] { return topology->model.rootBusIommu(name); });
+    return topology->model.rootBusIommu(name);
 }

@@ -19,8 +19,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
-#include <unordered_map>
+#include <string_view>
 #include <vector>
 
 #include "viommu/viommu.h"
@@ -68,12 +70,13 @@ public:
     // In the order of ViommuMachineDesc::iommus.
     const std::vector<Iommu> &iommus() const { return iommus_; }
 
-    // Index of the manager of that root bus, or VIOMMU_NO_IOMMU.
-    std::uint32_t rootBusIommu(const std::string &name) const;
+    // Index of the manager of that root bus, or VIOMMU_NO_IOMMU.  Allocates nothing:
+    // what fails to find the manager of a function lets it bypass.
+    std::uint32_t rootBusIommu(std::string_view name) const noexcept;
 
 private:
     std::vector<Iommu> iommus_;
-    std::unordered_map<std::string, std::uint32_t> rootBusIommus_;
+    std::map<std::string, std::uint32_t, std::less<>> rootBusIommus_;
 };
 
 } // namespace viommu::topology

@@ -6,7 +6,6 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "exec/address-spaces.h"
 #include "exec/memory.h"
@@ -34,6 +33,8 @@ typedef struct Platform {
     GArray *functions;          /* Function; NULL: to be collected anew */
     GPtrArray *transports;      /* DeviceState, by address; likewise */
     ViommuTopology *topology;   /* NULL before machine-done */
+    uint8_t *viot;              /* behind the header; made at machine-done */
+    size_t viot_size;
     DeviceListener device_listener;
     MemoryListener memory_listener;
     GHashTable *switched_off;   /* PCIDevice; see note_switched_off() */
@@ -742,6 +743,25 @@ static void describe_in_fdt(Error **errp)
                         endpoints, n, errp);
 }
 
+/*
+ * Guests ask for the table while they run, and one that got none would leave
+ * its devices bypassing: what can fail is done before they start.
+ */
+static void describe_in_viot(Error **errp)
+{
+    char sentence[SENTENCE];
+    size_t size = viommu_topology_viot(platform.topology, NULL, 0, sentence,
+                                       sizeof(sentence));
+
+    platform.viot = g_malloc(size);
+    if (!size || !viommu_topology_viot(platform.topology, platform.viot, size,
+                                       sentence, sizeof(sentence))) {
+        error_setg(errp, "%s", sentence);
+        return;
+    }
+    platform.viot_size = size;
+}
+
 static void machine_done(Notifier *notifier, void *data)
 {
     GHashTableIter iter;
@@ -761,6 +781,7 @@ static void machine_done(Notifier *notifier, void *data)
 
         viommu_device_set_topology(s, platform.topology, i, &error_fatal);
     }
+    describe_in_viot(&error_fatal);
     describe_in_fdt(&error_fatal);
     g_hash_table_iter_init(&iter, spaces());
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
@@ -864,27 +885,14 @@ void viommu_platform_build_acpi(VirtIOIOMMU *s, GArray *table_offsets,
     AcpiTable table = {
         .sig = "VIOT", .rev = 0, .oem_id = oem_id, .oem_table_id = oem_table_id,
     };
-    g_autofree uint8_t *body = NULL;
-    char sentence[SENTENCE];
-    size_t size;
 
     /* One table describes all IOMMUs; the first of them brings it. */
-    if (!platform.topology || !platform.iommus->len ||
+    if (!platform.viot || !platform.iommus->len ||
         g_ptr_array_index(platform.iommus, 0) != s) {
         return;
     }
-    size = viommu_topology_viot(platform.topology, NULL, 0, sentence,
-                                sizeof(sentence));
-    if (!size) {
-        error_report("virtio-iommu: no VIOT table: %s", sentence);
-        return;
-    }
-    body = g_malloc(size);
-    viommu_topology_viot(platform.topology, body, size, sentence,
-                         sizeof(sentence));
-
     acpi_add_table(table_offsets, table_data);
     acpi_table_begin(&table, table_data);
-    g_array_append_vals(table_data, body, size);
+    g_array_append_vals(table_data, platform.viot, platform.viot_size);
     acpi_table_end(linker, &table);
 }

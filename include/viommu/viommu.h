@@ -451,7 +451,8 @@ void viommu_topology_free(ViommuTopology *topology) VIOMMU_NOEXCEPT;
 bool viommu_topology_manages(const ViommuTopology *topology, uint32_t iommu,
                              uint32_t id) VIOMMU_NOEXCEPT;
 
-/* The IOMMU that manages the root bus of that name, or VIOMMU_NO_IOMMU. */
+/* The IOMMU that manages the root bus of that name, or VIOMMU_NO_IOMMU.  Neither
+ * this nor viommu_topology_manages() can fail: they allocate nothing. */
 uint32_t viommu_topology_root_bus_iommu(const ViommuTopology *topology,
                                         const char *name) VIOMMU_NOEXCEPT;
 
