@@ -86,6 +86,7 @@ struct ViommuSpace {
     Object parent_obj;
 
     ViommuPlace place;
+    Object *place_owner;         /* the device that has the bus, or is the place */
     char *name;                  /* of the place, for traces */
     VirtIOIOMMU *s;              /* NULL: not bound */
     ViommuEndpoint *endpoint;

@@ -261,11 +261,49 @@ static char *place_name(ViommuPlace place)
                            PCI_SLOT(place.devfn), PCI_FUNC(place.devfn));
 }
 
+/*
+ * What a space points to stays as long as it does.  A bus and an IOMMU on PCI
+ * may lie inside of a device, whose memory their own references do not keep.
+ */
+static void hold_place(ViommuSpace *space, ViommuPlace place)
+{
+    space->place = place;
+    space->place_owner = OBJECT(place.bus ? BUS(place.bus)->parent
+                                          : place.transport);
+    object_ref(space->place_owner);
+    if (place.bus) {
+        object_ref(OBJECT(place.bus));
+    }
+}
+
+static void release_place(ViommuSpace *space)
+{
+    if (space->place.bus) {
+        object_unref(OBJECT(space->place.bus));
+    }
+    object_unref(space->place_owner);
+}
+
+static void hold_iommu(ViommuSpace *space, VirtIOIOMMU *s)
+{
+    space->s = s;
+    object_ref(OBJECT(s->transport));
+    object_ref(OBJECT(s));
+}
+
+static void release_iommu(ViommuSpace *space)
+{
+    DeviceState *transport = space->s->transport;
+
+    object_unref(OBJECT(space->s));
+    object_unref(OBJECT(transport));
+}
+
 ViommuSpace *viommu_space_new(ViommuPlace place)
 {
     ViommuSpace *space = VIOMMU_SPACE(object_new(TYPE_VIOMMU_SPACE));
 
-    space->place = place;
+    hold_place(space, place);
     space->name = place_name(place);
     memory_region_init(&space->root, OBJECT(space), "virtio-iommu-root",
                        UINT64_MAX);
@@ -296,8 +334,7 @@ void viommu_space_bind(ViommuSpace *space, VirtIOIOMMU *s)
         /* The engine's settings are checked: GLib ends QEMU for no less. */
         g_error("virtio-iommu: no memory for an endpoint");
     }
-    space->s = s;
-    object_ref(OBJECT(s));
+    hold_iommu(space, s);
 
     memory_region_transaction_begin();
     set_translating(space, viommu_endpoint_translating(space->endpoint));
@@ -332,8 +369,9 @@ static void space_finalize(Object *obj)
 
     if (space->endpoint) {
         viommu_endpoint_free(space->endpoint);
-        object_unref(OBJECT(space->s));
+        release_iommu(space);
     }
+    release_place(space);
     g_free(space->name);
 }
 

@@ -281,18 +281,6 @@ static void switching_equals_never_fails_io(void)
     vt_free(vt);
 }
 
-/* The device's parts are deleted first and have events of their own. */
-static void wait_deleted(Vt *vt, const char *id)
-{
-    for (bool gone = false; !gone;) {
-        QDict *event = qtest_qmp_eventwait_ref(vt->qts, "DEVICE_DELETED");
-        const char *device = qdict_get_try_str(qdict_get_qdict(event, "data"), "device");
-
-        gone = device && g_str_equal(device, id);
-        qobject_unref(event);
-    }
-}
-
 /* The disk is pulled out while its thread works through the IOMMU. */
 static void unplugged_in_mid_io(void)
 {
@@ -325,7 +313,7 @@ static void unplugged_in_mid_io(void)
         }
         qtest_qmp_device_del_send(vt->qts, "disk");
         pci_write16(vt, port, cap + 0x18, 0x0700); /* slot power off */
-        wait_deleted(vt, "disk");
+        vt_wait_deleted(vt, "disk");
         assert_status(vt_probe(vt, bdf), VS_NOENT);
         assert_status(vt_unmap(vt, 1, 0, RAM_SIZE - 1), VS_NOENT);
     }

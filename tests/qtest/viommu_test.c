@@ -788,6 +788,17 @@ void vt_system_reset(Vt *vt)
     vt_rediscover(vt);
 }
 
+void vt_wait_deleted(Vt *vt, const char *id)
+{
+    for (bool gone = false; !gone;) {
+        QDict *event = qtest_qmp_eventwait_ref(vt->qts, "DEVICE_DELETED");
+        const char *device = qdict_get_try_str(qdict_get_qdict(event, "data"), "device");
+
+        gone = device && g_str_equal(device, id);
+        qobject_unref(event);
+    }
+}
+
 void vt_settle(Vt *vt)
 {
     for (unsigned i = 0; i < 16; i++) {

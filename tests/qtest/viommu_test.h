@@ -331,6 +331,8 @@ void vt_system_reset(Vt *vt);
 
 /* Some iterations of QEMU's main loop: whatever a kick started has happened. */
 void vt_settle(Vt *vt);
+/* Waits until the device is freed; its parts are before, and have events of their own. */
+void vt_wait_deleted(Vt *vt, const char *id);
 uint64_t vt_alloc(Vt *vt, uint64_t size);
 
 uint8_t vt_config8(Vt *vt, unsigned off);
