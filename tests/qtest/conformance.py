@@ -4,7 +4,10 @@
 
 Prints docs/conformance.md: a table "id | requirement | this device | QEMU's own"
 in the order of docs/requirements.md, and the cases that did not pass to standard
-error.  Ends with 1 if there were any.
+error.  Ends with 1 if one of them failed.
+
+A case that skips itself on this machine shows nothing: --check takes the document's
+word for it, and --write writes no document.
 
 QEMU's own device is measured only with --stock; otherwise its column is taken
 over from the document as it is.
@@ -66,8 +69,9 @@ ABSENT = re.compile(r"'virtio-iommu-mmio' is not a valid device model name|"
                     r"Property 'virtio-iommu[\w-]*\.(?:root-bus|topology|linger)' not found")
 # The bench waits for a QEMU that has not come up.
 NOT_STARTED = re.compile(r"^qemu-system-[^\n]*(?:not found|not a valid device model name)$", re.MULTILINE)
-# Worse verdicts come first.
-VERDICTS = ("CRASH", "HANG", "FAIL", "PASS")
+# Worse verdicts come first; that nothing was shown counts where nothing else is.
+VERDICTS = ("CRASH", "HANG", "FAIL", "PASS", "SKIP")
+GOOD = ("PASS", "SKIP")
 
 
 def read_requirements(path):
@@ -90,6 +94,8 @@ def list_cases(program, env):
 def run_case(program, case, env):
     run = subprocess.run([program, "--tap", "-k", "-p", case], env=env, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    if skip := re.search(rf"^ok 1 {re.escape(case)} # SKIP\b *(.*)$", run.stdout, re.MULTILINE):
+        return "SKIP", skip[1]
     if re.search(rf"^ok 1 {re.escape(case)}$", run.stdout, re.MULTILINE):
         verdict = "PASS"
     elif "verdict: TIMEOUT" in run.stdout and not NOT_STARTED.search(run.stderr):
@@ -101,8 +107,10 @@ def run_case(program, case, env):
     return verdict, run.stderr
 
 
-def reason(stderr):
-    """The line of the case's output that says most about a failure."""
+def reason(verdict, stderr):
+    """The line of the case's output that says most about a failure; why it was skipped."""
+    if verdict == "SKIP":
+        return stderr
     for pattern in (r"QEMU death from signal.*", r"^ERROR:.*", r"FATAL-ERROR: .*",
                     r"^qemu-system.*"):
         if match := re.search(pattern, stderr, re.MULTILINE):
@@ -111,7 +119,7 @@ def reason(stderr):
 
 
 def measure(programs, env, jobs):
-    """Returns {case: (verdict, stderr)} in the order of the programs.
+    """Returns {case: (verdict, stderr, or why it was skipped)} in the order of the programs.
 
     Cases that need what this QEMU does not have are left out.
     """
@@ -120,7 +128,7 @@ def measure(programs, env, jobs):
         futures = [(case, pool.submit(run_case, program, case, env)) for program, case in cases]
         results = {case: future.result() for case, future in futures}
     return {case: (verdict, stderr) for case, (verdict, stderr) in results.items()
-            if verdict == "PASS" or not ABSENT.search(stderr)}
+            if verdict in GOOD or not ABSENT.search(stderr)}
 
 
 def verdicts_by_id(results):
@@ -180,8 +188,21 @@ def recorded_stock():
 
 
 def summary(who, results):
-    passed = sum(1 for verdict, _ in results.values() if verdict == "PASS")
-    return f"{who}: {passed} of {len(results)} cases passed."
+    verdicts = [verdict for verdict, _ in results.values()]
+    skipped = f", {verdicts.count('SKIP')} skipped" if "SKIP" in verdicts else ""
+    return f"{who}: {verdicts.count('PASS')} of {len(results)} cases passed{skipped}."
+
+
+def as_if_passed(results):
+    """What the document says of cases that are skipped here: it is written where all of them run."""
+    return {case: ("PASS" if verdict == "SKIP" else verdict, stderr)
+            for case, (verdict, stderr) in results.items()}
+
+
+def refuse_skips(results):
+    if skipped := [case for case, (verdict, _) in results.items() if verdict == "SKIP"]:
+        sys.exit(f"docs/{DOCUMENT.name} is not written, as it would say nothing of what is skipped here: "
+                 f"{', '.join(skipped)}")
 
 
 def render(sections, ours, own_sentence, stock, stock_sentence):
@@ -230,7 +251,8 @@ def main():
     known = {id for _, rows in sections for id, _ in rows}
     check_notes(known)
     results = measure(args.programs, env, args.jobs)
-    ours = verdicts_by_id(results)
+    shown = as_if_passed(results) if args.check else results
+    ours = verdicts_by_id(shown)
     if unknown := sorted(ours.keys() - known):
         sys.exit(f"ids without a requirement: {', '.join(unknown)}")
 
@@ -241,9 +263,12 @@ def main():
         stock_results = measure(args.programs, stock_env, args.jobs)
         stock = verdicts_by_id(stock_results)
         stock_sentence = summary("QEMU's own", stock_results)
+        if args.write:
+            refuse_skips(stock_results)
 
-    text = render(sections, ours, summary("This device", results), stock, stock_sentence)
+    text = render(sections, ours, summary("This device", shown), stock, stock_sentence)
     if args.write:
+        refuse_skips(results)
         DOCUMENT.write_text(text, encoding="utf-8")
     elif args.summary:
         print(summary("This device", results))
@@ -253,10 +278,10 @@ def main():
         for case, (verdict, _) in results.items():
             print(f"{verdict} {case}")
 
-    bad = [case for case, (verdict, _) in results.items() if verdict != "PASS"]
-    for case in bad:
-        verdict, stderr = results[case]
-        print(f"{verdict} {case}: {reason(stderr)}", file=sys.stderr)
+    bad = [case for case, (verdict, _) in results.items() if verdict not in GOOD]
+    for case, (verdict, stderr) in results.items():
+        if verdict != "PASS":
+            print(f"{verdict} {case}: {reason(verdict, stderr)}", file=sys.stderr)
     if args.check and (not DOCUMENT.exists() or DOCUMENT.read_text(encoding="utf-8") != text):
         sys.exit(f"docs/{DOCUMENT.name} is stale: write it anew with `meson compile -C build conformance`")
     return 1 if bad else 0
