@@ -109,14 +109,10 @@ static VirtIOIOMMU *manager_of_id(uint32_t id)
     return NULL;
 }
 
-static VirtIOIOMMU *manager_of(const ViommuSpace *space)
+static VirtIOIOMMU *manager_of_bus(PCIBus *root)
 {
-    PCIBus *root = space->place.bus;
     g_autofree char *name = NULL;
 
-    if (!root) {
-        return manager_of_id(viommu_platform_endpoint_id(space));
-    }
     while (!pci_bus_is_root(root)) {
         root = pci_get_bus(root->parent_dev);
     }
@@ -130,6 +126,13 @@ static VirtIOIOMMU *manager_of(const ViommuSpace *space)
         }
     }
     return NULL;
+}
+
+static VirtIOIOMMU *manager_of(const ViommuSpace *space)
+{
+    return space->place.bus
+           ? manager_of_bus(space->place.bus)
+           : manager_of_id(viommu_platform_endpoint_id(space));
 }
 
 /* Before machine-done nobody knows yet which IOMMU gets what. */
@@ -187,6 +190,34 @@ bool viommu_platform_managed(ViommuPlace place)
     return space && space->s;
 }
 
+/*
+ * A device of the host does DMA through an IOMMU of the host, which is to follow
+ * ours.  QEMU asks before it gives us one, but not for a mediated device, nor
+ * for one that comes before the IOMMU on the command line.
+ */
+static bool is_host_device(PCIDevice *dev)
+{
+    return object_dynamic_cast(OBJECT(dev), "vfio-pci");
+}
+
+static bool host_device_comes(const ViommuPlace *place)
+{
+    bool settled;
+    g_autoptr(GPtrArray) functions = viommu_pci_functions(platform.root_buses,
+                                                          &settled);
+
+    for (guint i = 0; i < functions->len; i++) {
+        PCIDevice *dev = g_ptr_array_index(functions, i);
+        ViommuPlace own = viommu_pci_dma_place(dev);
+
+        if (!DEVICE(dev)->realized && is_host_device(dev) &&
+            place_equal(&own, place)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 {
     ViommuPlace place = { .bus = bus, .devfn = devfn };
@@ -197,6 +228,9 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
         return &address_space_memory;
     }
     as = viommu_platform_address_space(place);
+    if (viommu_platform_managed(place) && host_device_comes(&place)) {
+        return viommu_space_that_refuses();
+    }
     /* vhost takes any other answer to mean that there is an IOMMU to ask. */
     return platform.topology && !viommu_platform_managed(place)
            ? &address_space_memory : as;
@@ -205,8 +239,7 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
                              HostIOMMUDevice *hiod, Error **errp)
 {
-    error_setg(errp, "virtio-iommu does not support assigned host devices; "
-               "put the device on a root bus that bypasses the IOMMU");
+    error_setg(errp, VIOMMU_NO_HOST_DEVICES);
     return false;
 }
 
@@ -644,6 +677,25 @@ static bool check_back_ends(Error **errp)
     return true;
 }
 
+static bool check_host_devices(Error **errp)
+{
+    bool settled;
+    g_autoptr(GPtrArray) functions = viommu_pci_functions(platform.root_buses,
+                                                          &settled);
+
+    for (guint i = 0; i < functions->len; i++) {
+        PCIDevice *dev = g_ptr_array_index(functions, i);
+
+        if (is_host_device(dev) && manager_of_bus(pci_get_bus(dev))) {
+            g_autofree char *name = viommu_platform_device_name(DEVICE(dev));
+
+            error_setg(errp, "%s: " VIOMMU_NO_HOST_DEVICES, name);
+            return false;
+        }
+    }
+    return true;
+}
+
 /*
  * A root bus owns the bus numbers from its own up to the next root bus's.
  * Both are properties, so what the model says never depends on how the guest
@@ -718,7 +770,7 @@ static bool build_topology(Error **errp)
         error_setg(errp, "%s", sentence);
         return false;
     }
-    return check_back_ends(errp);
+    return check_back_ends(errp) && check_host_devices(errp);
 }
 
 static void describe_in_fdt(Error **errp)

@@ -115,6 +115,13 @@ void viommu_refresh_config_copy(VirtIOIOMMU *s);
 /* The callbacks that the engine makes; their opaque is the VirtIOIOMMU. */
 extern const ViommuCallbacks viommu_callbacks;
 
+#define VIOMMU_NO_HOST_DEVICES \
+    "virtio-iommu does not support assigned host devices; put the device on " \
+    "a root bus that bypasses the IOMMU"
+
+/* Nothing can be reached there, and who wants to be told mappings is refused. */
+AddressSpace *viommu_space_that_refuses(void);
+
 /* Not bound, so it bypasses. */
 ViommuSpace *viommu_space_new(ViommuPlace place);
 

@@ -16,6 +16,7 @@
 #include "trace-viommu.h"
 
 #define TYPE_VIOMMU_MEMORY_REGION "virtio-iommu-memory-region"
+#define TYPE_VIOMMU_REFUSAL_REGION "virtio-iommu-refusal-region"
 
 /*
  * The core computes the length of a block as mask + 1, so that a block of the
@@ -375,6 +376,43 @@ static void space_finalize(Object *obj)
     g_free(space->name);
 }
 
+/* -- for a device that cannot be behind an IOMMU -- */
+
+static IOMMUTLBEntry refuse_access(IOMMUMemoryRegion *mr, hwaddr addr,
+                                   IOMMUAccessFlags flag, int iommu_idx)
+{
+    return (IOMMUTLBEntry) { .target_as = &address_space_memory };
+}
+
+static int refuse_listener(IOMMUMemoryRegion *mr, IOMMUNotifierFlag old,
+                           IOMMUNotifierFlag new, Error **errp)
+{
+    error_setg(errp, VIOMMU_NO_HOST_DEVICES);
+    return -EINVAL;
+}
+
+AddressSpace *viommu_space_that_refuses(void)
+{
+    static AddressSpace as;
+    static IOMMUMemoryRegion region;
+
+    if (!as.root) {
+        memory_region_init_iommu(&region, sizeof(region),
+                                 TYPE_VIOMMU_REFUSAL_REGION, NULL,
+                                 "virtio-iommu-refuse", UINT64_MAX);
+        address_space_init(&as, MEMORY_REGION(&region), "virtio-iommu-refuse");
+    }
+    return &as;
+}
+
+static void viommu_refusal_region_class_init(ObjectClass *klass, void *data)
+{
+    IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
+
+    imrc->translate = refuse_access;
+    imrc->notify_flag_changed = refuse_listener;
+}
+
 static void viommu_memory_region_class_init(ObjectClass *klass, void *data)
 {
     IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
@@ -394,6 +432,10 @@ static const TypeInfo viommu_space_types[] = {
         .name = TYPE_VIOMMU_MEMORY_REGION,
         .parent = TYPE_IOMMU_MEMORY_REGION,
         .class_init = viommu_memory_region_class_init,
+    }, {
+        .name = TYPE_VIOMMU_REFUSAL_REGION,
+        .parent = TYPE_IOMMU_MEMORY_REGION,
+        .class_init = viommu_refusal_region_class_init,
     },
 };
 

@@ -48,8 +48,8 @@ NOTES = {
     "W25": "the listeners that can fail are those of assigned host devices, which this device refuses for now, so no "
            "test shows it; vhost back ends, whose listeners report none, are told of every change in "
            "`DET-4/unmap-is-told`, `DET-4/move-is-told`, `DET-4/bypass-switches-are-told` and `INI-D1/reset-is-told`",
-    "W27": "every host device is refused before anything is stored of it, and it takes one to see that, so no test "
-           "shows it",
+    "W27": "every host device is refused before anything is stored of it, and it takes one to see that; the test "
+           "seam-modules does with a stand-in that registers for mappings as VFIO does",
     "W28": "what a start that has ended leaves behind cannot be seen; QEMU goes on in `W28/no-hotplug`, "
            "`W28/only-iommu-that-is-unrealized` and `W28/device-that-fails-behind-an-attached-alias`",
 }

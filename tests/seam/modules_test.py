@@ -339,6 +339,54 @@ class GoodModules(SeamTest):
         self.assertEqual(names - stamps, {"qemu_module_dummy"})
 
 
+class HostDevices(SeamTest):
+    """Those that QEMU does not announce: a mediated one, and one that comes before the IOMMU."""
+
+    REFUSAL = ("virtio-iommu does not support assigned host devices; put the device on a root bus "
+               "that bypasses the IOMMU")
+    DEVICE = "test-host-device,id=host"
+    HOTPLUG = ("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")
+
+    def setUp(self):
+        super().setUp()
+        self.put_plugin(self.devices)
+        copy(OPTIONS.modules["host-device"], self.devices / "host-device.so")
+
+    def test_w27_refused_at_start_in_either_order(self):
+        for devices in (("virtio-iommu-pci", self.DEVICE), (self.DEVICE, "virtio-iommu-pci"),
+                        ("virtio-iommu-pci", "pcie-pci-bridge,id=conventional",
+                         self.DEVICE + ",bus=conventional,addr=1.0")):
+            with self.subTest(devices=devices):
+                status, _, err = self.run_to_end(
+                    "-accel", "qtest", "-machine", "q35",
+                    *(word for device in devices for word in ("-device", device)))
+                self.assertEqual((status, err), (1, [f"qemu-system-x86_64: host: {self.REFUSAL}"]))
+
+    def test_w27_refused_when_it_is_plugged(self):
+        for bypass in ("on", "off"):
+            with self.monitor(
+                    "-machine", "q35", *self.HOTPLUG,
+                    "-device", f"virtio-iommu-pci,boot-bypass={bypass}",
+                    "-device", "pcie-root-port,id=rp1,chassis=1",
+                    "-device", "pcie-root-port,id=rp2,chassis=2",
+                    "-device", "pcie-pci-bridge,id=conventional,bus=rp2") as qemu:
+                for place in ({"bus": "rp1"}, {"bus": "conventional", "addr": "1.0"}):
+                    with self.subTest(bypass=bypass, place=place):
+                        error = qemu.ask("device_add", driver="test-host-device", **place)["error"]
+                        self.assertEqual(error["desc"], self.REFUSAL)
+                # What is plugged in its place is a device like any other.
+                qemu.call("device_add", driver="edu", bus="rp1")
+
+    def test_w27_welcome_where_no_iommu_is(self):
+        expander = ("-device", "pxb-pcie,id=pxb,bus_nr=16,bypass_iommu=on",
+                    "-device", "pcie-root-port,id=rp1,bus=pxb,chassis=1",
+                    "-device", "pcie-root-port,id=rp2,bus=pxb,chassis=2,addr=1.0")
+        for iommu in (("-device", "virtio-iommu-pci"), ()):
+            with self.monitor("-machine", "q35", *self.HOTPLUG, *iommu, *expander,
+                              "-device", self.DEVICE + ",bus=rp1") as qemu:
+                qemu.call("device_add", driver="test-host-device", bus="rp2")
+
+
 def main():
     global OPTIONS
     parser = argparse.ArgumentParser(description=__doc__)
