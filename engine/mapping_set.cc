@@ -595,13 +595,21 @@ bool MappingSet::mend(Path &path, Discarded &discarded)
         if (count >= (is_leaf ? kFewSlots : kFewChildren) || own(above.inner->count) < 2) {
             continue;
         }
-        const size_t left_at = above.child > 0 ? above.child - 1 : 0;
-        Node &left = *own(above.inner->children[left_at]);
-        Node &right = *own(above.inner->children[left_at + 1]);
-        if (size_t{own(left.count)} + own(right.count) >
-            (is_leaf ? kMergedSlots : kMergedChildren)) {
+        // With the one before it, or the one behind it.
+        const auto fits = [&](size_t left_at) {
+            const Node &left = *own(above.inner->children[left_at]);
+            const Node &right = *own(above.inner->children[left_at + 1]);
+            return size_t{own(left.count)} + own(right.count) <=
+                   (is_leaf ? kMergedSlots : kMergedChildren);
+        };
+        size_t left_at = above.child;
+        if (left_at > 0 && fits(left_at - 1)) {
+            left_at--;
+        } else if (left_at + 1 == own(above.inner->count) || !fits(left_at)) {
             continue;
         }
+        Node &left = *own(above.inner->children[left_at]);
+        Node &right = *own(above.inner->children[left_at + 1]);
         {
             Change parent(*above.inner);
             Change to(left);

@@ -2,8 +2,7 @@
 #include "node_pool.h"
 
 #include "nodes.h"
-
-#include <sys/mman.h>
+#include "pages.h"
 
 #include <bit>
 #include <new>
@@ -37,6 +36,35 @@ constinit NodePool pool;
 
 } // namespace
 
+// The head of an arena, before the first chunk.
+struct NodePool::Arena {
+    static constexpr size_t kChunks = 64;
+    static constexpr uint64_t kAll = ~uint64_t{0};
+    // The chunks are aligned, which takes as much as one more.
+    static constexpr size_t kSize = (kChunks + 1) * kChunkSize;
+
+    Arena *next;
+    Arena *previous;
+    uint64_t unused; // bit i: chunk i
+    uint64_t kept;   // of those, what the system did not take back
+
+    static std::byte *align(std::byte *at)
+    {
+        return at + kChunkSize - reinterpret_cast<uintptr_t>(at) % kChunkSize;
+    }
+    std::byte *chunk(size_t i)
+    {
+        return align(reinterpret_cast<std::byte *>(this)) + i * kChunkSize;
+    }
+    uint64_t bit(const Chunk *chunk) const
+    {
+        const auto *const base = reinterpret_cast<const std::byte *>(this);
+        // Less than one chunk of it is before the first.
+        const auto *const at = reinterpret_cast<const std::byte *>(chunk);
+        return uint64_t{1} << (static_cast<size_t>(at - base) - 1) / kChunkSize;
+    }
+};
+
 // The head of a chunk, in place of its first block; aligned to its size, so that
 // a block knows its chunk.
 struct NodePool::Chunk {
@@ -45,6 +73,7 @@ struct NodePool::Chunk {
     Chunk *next;
     Chunk *previous;
     uint64_t free; // bit i: block i
+    Arena *arena;
 
     static Chunk *of(void *block)
     {
@@ -74,69 +103,63 @@ private:
     std::mutex &lock_;
 };
 
-namespace
-{
-
-// `chunks` are linked by `next`.
-template <typename Chunk> void give_back(Chunk *chunks)
-{
-    while (chunks) {
-        munmap(std::exchange(chunks, chunks->next), kChunkSize);
-    }
-}
-
-} // namespace
-
 NodePool &NodePool::instance()
 {
     return pool;
 }
 
-NodePool::Chunk *NodePool::new_chunk() noexcept
+template <typename T> void NodePool::insert(T *&first, T *entry)
 {
-    const auto map = [](size_t size) {
-        return mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    };
-    // The system likes to put one below the other, so most are aligned.
-    void *memory = map(kChunkSize);
-    if (memory == MAP_FAILED) {
+    entry->previous = nullptr;
+    entry->next = first;
+    if (first) {
+        first->previous = entry;
+    }
+    first = entry;
+}
+
+template <typename T> void NodePool::remove(T *&first, T *entry)
+{
+    (entry->previous ? entry->previous->next : first) = entry->next;
+    if (entry->next) {
+        entry->next->previous = entry->previous;
+    }
+}
+
+NodePool::Arena *NodePool::new_arena() noexcept
+{
+    void *const memory = map_pages(Arena::kSize);
+    if (!memory) {
         return nullptr;
     }
-    if (reinterpret_cast<uintptr_t>(memory) % kChunkSize != 0) {
-        munmap(memory, kChunkSize);
-        memory = map(2 * kChunkSize);
-        if (memory == MAP_FAILED) {
-            return nullptr;
-        }
-        auto *const bytes = static_cast<std::byte *>(memory);
-        const size_t before = -reinterpret_cast<uintptr_t>(memory) % kChunkSize;
-        if (before != 0) {
-            munmap(bytes, before);
-        }
-        munmap(bytes + before + kChunkSize, kChunkSize - before);
-        memory = bytes + before;
-    }
-    auto *const chunk = new (memory) Chunk{nullptr, nullptr, Chunk::kAll};
-    POISON(chunk->block(1), kChunkSize - kNodeSize);
-    return chunk;
+    auto *const arena = new (memory) Arena{nullptr, nullptr, Arena::kAll, 0};
+    POISON(arena->chunk(0), Arena::kChunks * kChunkSize);
+    return arena;
 }
 
-void NodePool::insert(Chunk *chunk)
+NodePool::Chunk *NodePool::new_chunk()
 {
-    chunk->previous = nullptr;
-    chunk->next = partial_;
-    if (partial_) {
-        partial_->previous = chunk;
+    if (!roomy_) {
+        Arena *const fresh = new_arena();
+        if (!fresh) {
+            throw std::bad_alloc();
+        }
+        insert(roomy_, fresh);
     }
-    partial_ = chunk;
-}
-
-void NodePool::remove(Chunk *chunk)
-{
-    (chunk->previous ? chunk->previous->next : partial_) = chunk->next;
-    if (chunk->next) {
-        chunk->next->previous = chunk->previous;
+    Arena &arena = *roomy_;
+    const auto i = static_cast<size_t>(std::countr_zero(arena.unused));
+    const uint64_t bit = uint64_t{1} << i;
+    arena.unused &= ~bit;
+    if (arena.unused == 0) {
+        remove(roomy_, &arena);
     }
+    if ((arena.kept & bit) == 0) {
+        use_.chunks++;
+    }
+    arena.kept &= ~bit;
+    void *const memory = arena.chunk(i);
+    UNPOISON(memory, kNodeSize);
+    return new (memory) Chunk{nullptr, nullptr, Chunk::kAll, &arena};
 }
 
 void *NodePool::allocate()
@@ -151,18 +174,14 @@ void *NodePool::allocate()
             idle_ = chunk->next;
         } else {
             chunk = new_chunk();
-            if (!chunk) {
-                throw std::bad_alloc();
-            }
-            use_.chunks++;
         }
-        insert(chunk);
+        insert(partial_, chunk);
     }
     Chunk *const chunk = partial_;
     const auto i = static_cast<size_t>(std::countr_zero(chunk->free));
     chunk->free &= chunk->free - 1;
     if (chunk->free == 0) {
-        remove(chunk);
+        remove(partial_, chunk);
     }
     use_.nodes++;
     void *const block = chunk->block(i);
@@ -176,11 +195,11 @@ void NodePool::put(void *block)
     use_.nodes--;
     Chunk *const chunk = Chunk::of(block);
     if (chunk->free == 0) {
-        insert(chunk);
+        insert(partial_, chunk);
     }
     chunk->free |= uint64_t{1} << Chunk::index(block);
     if (chunk->free == Chunk::kAll) {
-        remove(chunk);
+        remove(partial_, chunk);
         chunk->next = std::exchange(idle_, chunk);
     }
 }
@@ -192,12 +211,50 @@ NodePool::Chunk *NodePool::trim(size_t most)
     for (; most > 0 && idle_ && idle_->next; most--) {
         Chunk *const chunk = idle_;
         idle_ = chunk->next;
-        use_.chunks--;
-        // The next owner of these addresses knows nothing of the poison.
-        UNPOISON(chunk, kChunkSize);
         chunk->next = std::exchange(out, chunk);
     }
     return out;
+}
+
+// The list that trim() returned.  Without the lock where the system is asked.
+void NodePool::give_back(Chunk *chunks) noexcept
+{
+    while (chunks) {
+        Chunk *const chunk = std::exchange(chunks, chunks->next);
+        Arena &arena = *chunk->arena;
+        const uint64_t bit = arena.bit(chunk);
+        const bool gone = empty_pages(chunk, kChunkSize);
+        POISON(chunk, kChunkSize);
+        {
+            const Guard guard(lock_);
+            if (gone) {
+                use_.chunks--;
+            } else {
+                arena.kept |= bit;
+            }
+            if (arena.unused == 0) {
+                insert(roomy_, &arena);
+            }
+            arena.unused |= bit;
+            if (arena.unused != Arena::kAll) {
+                continue;
+            }
+            remove(roomy_, &arena);
+        }
+        const auto kept = static_cast<size_t>(std::popcount(arena.kept));
+        // The next owner of these addresses knows nothing of the poison.
+        UNPOISON(&arena, Arena::kSize);
+        const bool unmapped = unmap_pages(&arena, Arena::kSize);
+        if (!unmapped) {
+            POISON(arena.chunk(0), Arena::kChunks * kChunkSize);
+        }
+        const Guard guard(lock_);
+        if (unmapped) {
+            use_.chunks -= kept;
+        } else {
+            insert(roomy_, &arena);
+        }
+    }
 }
 
 void NodePool::release(MappingSet::Node *node) noexcept

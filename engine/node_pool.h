@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// The memory of all nodes in the process.  It comes from the system in chunks of
-// 64 KiB and goes back, chunk by chunk, when nothing of a chunk is used; one free
-// chunk is kept.
+// The memory of all nodes in the process.  It comes from the system in arenas of 4 MiB,
+// is used in chunks of 64 KiB, and goes back, chunk by chunk, when nothing of a chunk
+// is used; one free chunk is kept.  The addresses of an arena go when no chunk of it is
+// used: so the process has a mapping for every 4 MiB at most, however nodes lie.  What
+// the system does not take back is used again.
 //
 // A tree that has left its set is garbage: first readers may still be in it, then
 // it is taken apart in steps of at most kStep nodes and kStepChunks chunks, so that
@@ -56,26 +58,31 @@ public:
 
     struct Use {
         size_t nodes;  // not free, garbage included
-        size_t chunks; // of the system
+        size_t chunks; // that have memory
     };
     Use use() noexcept;
 
 private:
+    struct Arena;
     struct Chunk;
     class Guard;
 
-    static Chunk *new_chunk() noexcept;
+    static Arena *new_arena() noexcept;
+    Chunk *new_chunk() VIOMMU_REQUIRES(pool_lock);
+    void give_back(Chunk *chunks) noexcept VIOMMU_EXCLUDES(pool_lock);
 
     void add(MappingSet::Node *trees) VIOMMU_REQUIRES(pool_lock);
     MappingSet::Node *pluck() VIOMMU_REQUIRES(pool_lock);
     void put(void *block) VIOMMU_REQUIRES(pool_lock);
     Chunk *trim(size_t most) VIOMMU_REQUIRES(pool_lock);
-    void insert(Chunk *chunk) VIOMMU_REQUIRES(pool_lock);
-    void remove(Chunk *chunk) VIOMMU_REQUIRES(pool_lock);
+    // In and out of the list with that first entry.
+    template <typename T> static void insert(T *&first, T *entry);
+    template <typename T> static void remove(T *&first, T *entry);
 
     std::mutex lock_;
     Chunk *partial_ VIOMMU_GUARDED_BY(pool_lock) = nullptr; // some blocks free, some not
     Chunk *idle_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;    // all blocks free
+    Arena *roomy_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;   // some chunks unused
     MappingSet::Node *garbage_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;
     // First node of the list on whose behalf the steps are made.
     MappingSet::Node *sweeper_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;

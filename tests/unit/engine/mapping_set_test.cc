@@ -11,12 +11,15 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <numeric>
 #include <random>
 #include <shared_mutex>
 #include <thread>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -259,21 +262,109 @@ void fill(MappingSet &set, uint64_t count)
     }
 }
 
-// Memory follows the number of mappings also if a driver thins them out.
-TEST(MappingSet, W11_ThinnedOutNodesMerge)
+// Removes these pages and says what the others take, in bytes each.
+double bytes_each_without(const std::vector<uint64_t> &pages)
 {
-    constexpr uint64_t kCount = 100000;
-    const size_t before = use().nodes;
     MappingSet set;
-    fill(set, kCount);
-    EXPECT_GT(use().nodes - before, kCount / 50);
-    for (uint64_t i = 0; i < kCount; i++) {
-        if (i % 29 != 0) {
-            ASSERT_EQ(count_removed(set, i * kPage, (i + 1) * kPage - 1), 1u);
+    fill(set, kMany);
+    for (const uint64_t page : pages) {
+        EXPECT_EQ(count_removed(set, page * kPage, (page + 1) * kPage - 1), 1u);
+    }
+    EXPECT_EQ(set.size(), kMany - pages.size());
+    return static_cast<double>(set.memory()) / static_cast<double>(set.size());
+}
+
+// Memory follows the number of mappings also if a driver thins them out.
+TEST(MappingSet, W11_ThinnedOutNodesMergeInWhateverOrder)
+{
+    std::vector<uint64_t> pages;
+    for (uint64_t page = 0; page < kMany; page++) {
+        if (page % 29 != 0) {
+            pages.push_back(page);
         }
     }
-    // 3450 are left; with a quarter of its slots in use a leaf has 12.
-    EXPECT_LT(use().nodes - before, 3450u / 12 + 30);
+    // Not even a quarter of its slots in use, a leaf merges: with 12 of 48 it is 85.
+    EXPECT_LT(bytes_each_without(pages), 90) << "upwards";
+    std::reverse(pages.begin(), pages.end());
+    EXPECT_LT(bytes_each_without(pages), 90) << "downwards";
+    for (const uint32_t seed : {1u, 2u, 3u}) {
+        std::shuffle(pages.begin(), pages.end(), std::mt19937_64(seed));
+        EXPECT_LT(bytes_each_without(pages), 90) << "shuffled " << seed;
+    }
+    // From the ends to the middle, and back.
+    std::sort(pages.begin(), pages.end(), [](uint64_t a, uint64_t b) {
+        const auto distance = [](uint64_t page) { return page < kMany / 2 ? page : kMany - page; };
+        return distance(a) < distance(b);
+    });
+    EXPECT_LT(bytes_each_without(pages), 90) << "to the middle";
+    std::reverse(pages.begin(), pages.end());
+    EXPECT_LT(bytes_each_without(pages), 90) << "from the middle";
+}
+
+// The worst that a driver can do: each other leaf keeps one, those between keep just
+// what lets them stay.
+TEST(MappingSet, W11_ThinnedOutNodesTakeABoundedTimesMore)
+{
+    constexpr uint64_t kSlots = MappingSet::Leaf::kSlots;
+    std::vector<uint64_t> pages;
+    for (const uint64_t parity : {1u, 0u}) {
+        for (uint64_t page = 0; page < kMany; page++) {
+            if (page / kSlots % 2 == parity && page % kSlots >= (parity == 1 ? 1 : kSlots / 4)) {
+                pages.push_back(page);
+            }
+        }
+    }
+    EXPECT_LT(bytes_each_without(pages), 165);
+}
+
+size_t kernel_mappings()
+{
+    std::ifstream maps("/proc/self/maps");
+    return static_cast<size_t>(std::count(std::istreambuf_iterator<char>(maps), {}, '\n'));
+}
+
+size_t resident()
+{
+    std::ifstream statm("/proc/self/statm");
+    size_t size = 0, pages = 0;
+    statm >> size >> pages;
+    return pages * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+// A process has 65530 mappings; a hole in one makes one more.
+TEST(MappingSet, W11_MemoryGoesBackInPiecesAndKernelMappingsStayFew)
+{
+    constexpr size_t kChunks = 512, kNodes = kChunks * (kChunk / 1024 - 1);
+    std::vector<MappingSet::Node *> nodes(kNodes);
+    const size_t mappings = kernel_mappings();
+    const size_t chunks = use().chunks;
+    for (MappingSet::Node *&node : nodes) {
+        node = new (NodePool::instance().allocate()) MappingSet::Leaf;
+    }
+    const size_t full = use().chunks, resident_full = resident();
+    ASSERT_GE(full - chunks, kChunks - 2);
+
+    // All nodes of every other chunk, then of the others.
+    const auto free_those = [&nodes](uintptr_t parity) {
+        MappingSet::Node *list = nullptr;
+        for (MappingSet::Node *&node : nodes) {
+            if (node && reinterpret_cast<uintptr_t>(node) / kChunk % 2 == parity) {
+                node->next = list;
+                list = std::exchange(node, nullptr);
+            }
+        }
+        NodePool::instance().free(list);
+    };
+    free_those(0);
+    const size_t gone = full - use().chunks;
+    EXPECT_GE(gone, kChunks / 2 - 2);
+    EXPECT_GE(resident_full - resident(), gone * kChunk * 3 / 4);
+    EXPECT_LE(kernel_mappings(), mappings + kChunks / 64 + 4);
+
+    free_those(1);
+    EXPECT_LE(use().chunks, chunks + 2);
+    EXPECT_GE(resident_full - resident(), (full - use().chunks) * kChunk * 3 / 4);
+    EXPECT_LE(kernel_mappings(), mappings + 4);
 }
 
 // What a set says of its memory, against what the pool gave.

@@ -2,10 +2,14 @@
 //
 // Running out of memory at every allocation there is.
 #include "machine.h"
+#include "node_pool.h"
+#include "nodes.h"
 
+#include <array>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -79,6 +83,14 @@ void operator delete[](void *memory, size_t) noexcept
     std::free(memory);
 }
 
+namespace
+{
+
+size_t mapped = 0; // bytes that the system gave
+bool system_takes_back = true;
+
+} // namespace
+
 // What nodes are made of.
 void *mmap(void *at, size_t size, int protection, int flags, int file, off_t offset) noexcept
 {
@@ -88,9 +100,22 @@ void *mmap(void *at, size_t size, int protection, int flags, int file, off_t off
     if (allocations_left > 0) {
         allocations_left--;
     }
+    mapped += size;
     // A system call returns numbers.
     // NOLINTNEXTLINE(performance-no-int-to-ptr)
     return reinterpret_cast<void *>(syscall(SYS_mmap, at, size, protection, flags, file, offset));
+}
+int munmap(void *at, size_t size) noexcept
+{
+    if (!system_takes_back) {
+        return -1;
+    }
+    mapped -= size;
+    return static_cast<int>(syscall(SYS_munmap, at, size));
+}
+int madvise(void *at, size_t size, int advice) noexcept
+{
+    return system_takes_back ? static_cast<int>(syscall(SYS_madvise, at, size, advice)) : -1;
 }
 
 namespace viommu::test
@@ -127,36 +152,116 @@ int send_starved(Machine &machine, const Request &request)
     return wire.used == 0 ? UNWRITTEN : out[wire.used - 4];
 }
 
+// Has nodes of the pool, and all that the pool had left.
+class Hoard
+{
+public:
+    explicit Hoard(size_t wanted)
+    {
+        for (size_t i = 0; i < wanted; i++) {
+            take();
+        }
+        allocations_left = 0;
+        try {
+            for (;;) {
+                take();
+            }
+        } catch (const std::bad_alloc &) {
+            allocations_left = -1;
+        }
+    }
+    ~Hoard()
+    {
+        while (nodes_) {
+            give();
+        }
+    }
+    Hoard(const Hoard &) = delete;
+    Hoard &operator=(const Hoard &) = delete;
+
+    void give()
+    {
+        ASSERT_NE(nodes_, nullptr);
+        NodePool::instance().release(std::exchange(nodes_, nodes_->next));
+    }
+
+private:
+    void take()
+    {
+        auto *const node = new (NodePool::instance().allocate()) MappingSet::Leaf;
+        node->next = std::exchange(nodes_, node);
+    }
+
+    MappingSet::Node *nodes_ = nullptr;
+};
+
+// Without any node, with one, two, ..., so that memory is short also in the middle of
+// a split.
 TEST(Memory, W11_MapAnswersNomemAndChangesNothing)
 {
-    // Enough for several chunks of nodes, so that memory is short also in the
-    // middle of a split.
     constexpr uint64_t kPages = 20000;
     Machine machine(Config().quota(kPages, 1));
     Function &nic = machine.add(0x30);
     EXPECT_EQ(machine.attach(1, 0x30), OK);
-    long failures = 0;
+    Hoard hoard(2000);
+    std::array<unsigned, 5> by_nodes{};
     for (uint64_t i = 0; i < kPages && !HasFailure(); i++) {
         const uint64_t iova = i * 7919 % kPages << 12;
         const Request request = Request::map(1, iova, iova + 0xfff, iova + 0x5000, RW);
-        int status = 0;
-        failures += starve(
-            [&] {
-                status = send_starved(machine, request);
-                return status == OK;
-            },
-            [&] {
-                EXPECT_EQ(status, NOMEM);
-                EXPECT_EQ(machine.stats().mappings, i);
-                EXPECT_EQ(machine.look(nic, iova).rights, 0u);
-            });
+        for (size_t nodes = 0;; nodes++) {
+            ASSERT_LT(nodes, by_nodes.size());
+            allocations_left = 0;
+            const int status = send_starved(machine, request);
+            allocations_left = -1;
+            if (status == OK) {
+                by_nodes[nodes]++;
+                break;
+            }
+            EXPECT_EQ(status, NOMEM);
+            EXPECT_EQ(machine.stats().mappings, i);
+            EXPECT_EQ(machine.look(nic, iova).rights, 0u);
+            hoard.give();
+        }
         EXPECT_EQ(machine.look(nic, iova).phys, iova + 0x5000);
     }
-    EXPECT_GT(failures, 3);
+    // Leaves, those above them as well, and a new root on top.
+    EXPECT_GT(by_nodes[1], kPages / 48);
+    EXPECT_GT(by_nodes[2], 3u);
+    EXPECT_GE(by_nodes[3], 1u);
     EXPECT_EQ(machine.stats().mappings, kPages);
     for (uint64_t page = 0; page < kPages; page++) {
         ASSERT_EQ(machine.look(nic, page << 12).phys, (page << 12) + 0x5000);
     }
+}
+
+// It does not if memory is locked, or if too many mappings of it would be left.
+TEST(Memory, W11_WhatTheSystemDoesNotTakeBackIsUsedAgain)
+{
+    constexpr size_t kNodes = 12000, kNodesOfAChunk = 63;
+    NodePool &pool = NodePool::instance();
+    const auto round = [&pool] {
+        MappingSet::Node *list = nullptr;
+        for (size_t i = 0; i < kNodes; i++) {
+            auto *const node = new (pool.allocate()) MappingSet::Leaf;
+            node->next = std::exchange(list, node);
+        }
+        pool.free(list);
+    };
+    const size_t chunks = pool.use().chunks;
+    const size_t at_first = mapped;
+    system_takes_back = false;
+    round();
+    EXPECT_GE(pool.use().chunks, kNodes / kNodesOfAChunk);
+    const size_t after_one = mapped;
+    for (int i = 0; i < 5; i++) {
+        round();
+        EXPECT_EQ(mapped, after_one);
+    }
+    system_takes_back = true;
+    round();
+    EXPECT_LE(pool.use().chunks, chunks + 2);
+    // What one chunk that stays is part of.
+    EXPECT_LE(mapped, at_first + (size_t{5} << 20));
 }
 
 TEST(Memory, W11_W6_AttachAnswersNomemAndChangesNothing)
