@@ -72,6 +72,36 @@ uint8_t fwCfgByte()
     return load<uint8_t>(fwCfgData);
 }
 
+unsigned processor()
+{
+    return 0;
+}
+
+bool startProcessor(unsigned, Addr, void (*)())
+{
+    return false;
+}
+
+bool takeInterrupts(Addr)
+{
+    return false;
+}
+
+Message messageFor(uint8_t)
+{
+    return {};
+}
+
+uint32_t interruptsOf(uint8_t)
+{
+    return 0;
+}
+
+uint32_t interruptsOfPins()
+{
+    return 0;
+}
+
 // The status of QEMU is 0 either way: the table tells.
 void powerOff(bool)
 {

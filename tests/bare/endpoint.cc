@@ -23,7 +23,7 @@ void Endpoint::allocate()
     queue_.allocate();
     header_ = allocPages(1);
     status_ = allocPages(1);
-    data_ = allocPages(3);
+    data_ = allocPages(2 * dataPages - 1);
 }
 
 bool Endpoint::mapRings(Iommu &iommu, uint32_t domain) const
@@ -56,6 +56,16 @@ bool Endpoint::start(uint64_t features, uint64_t shift)
     return true;
 }
 
+bool Endpoint::completes(unsigned milliseconds)
+{
+    const uint32_t before = vector_ ? interruptsOf(vector_) : 0;
+
+    queue_.notify();
+    return waitFor(milliseconds, [this, before] {
+        return queue_.hasUsed() && (!vector_ || interruptsOf(vector_) != before);
+    });
+}
+
 bool Endpoint::transfer(uint32_t type, uint64_t sector, uint64_t iova, uint32_t size,
                         unsigned milliseconds)
 {
@@ -70,8 +80,7 @@ bool Endpoint::transfer(uint32_t type, uint64_t sector, uint64_t iova, uint32_t 
     store<uint32_t>(header_ + 12, static_cast<uint32_t>(sector >> 32));
     store<uint8_t>(status_, 0xff);
     queue_.add(0, segments, 3);
-    queue_.notify();
-    if (!waitFor(milliseconds, [this] { return queue_.hasUsed(); })) {
+    if (!completes(milliseconds)) {
         return false;
     }
     uint32_t length;
@@ -95,8 +104,7 @@ uint32_t Endpoint::fill(uint64_t iova, uint32_t size, unsigned milliseconds)
     uint32_t length;
 
     queue_.add(0, &segment, 1);
-    queue_.notify();
-    if (!waitFor(milliseconds, [this] { return queue_.hasUsed(); })) {
+    if (!completes(milliseconds)) {
         return 0;
     }
     queue_.takeUsed(length);

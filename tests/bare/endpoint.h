@@ -23,15 +23,21 @@ public:
 
     bool isBlock() const { return device.id() == idBlock; }
     const char *kind() const;
-    // Two pages that lie apart.
+    static constexpr unsigned dataPages = 3;
+    // Pages that lie apart.
     Addr data(unsigned i) const { return data_ + 2 * i * pageSize; }
     void allocate();
+    // Where the device sees its available ring.
+    uint64_t ringPage() const { return queue_.memory + pageSize + queue_.shift; }
 
     // Rings, headers and status with no more rights than they need.
     bool mapRings(Iommu &iommu, uint32_t domain) const;
     // What the device sees its rings at: `shift` above their memory.
     bool start(uint64_t features, uint64_t shift);
     void stop() { device.reset(); }
+    // From now on a transfer has succeeded when this interrupt was taken, too; with 0
+    // when the used ring says so.
+    void awaitInterrupt(uint8_t vector) { vector_ = vector; }
 
     // One transfer to or from `iova`; false if it does not succeed in time.
     bool read(uint64_t sector, uint64_t iova, uint32_t size, unsigned milliseconds = 3000);
@@ -42,6 +48,8 @@ public:
     void deviceWrites(uint64_t iova, uint32_t size, unsigned milliseconds);
 
 private:
+    // Kicks, and waits for what is to follow.
+    bool completes(unsigned milliseconds);
     bool transfer(uint32_t type, uint64_t sector, uint64_t iova, uint32_t size,
                   unsigned milliseconds);
 
@@ -49,6 +57,7 @@ private:
     Addr header_ = 0;
     Addr status_ = 0;
     Addr data_ = 0;
+    uint8_t vector_ = 0;
 };
 
 } // namespace bare

@@ -21,6 +21,10 @@ constexpr unsigned configArray = 36;
 constexpr unsigned eventBuffers = 8;
 constexpr unsigned eventSize = 24;
 
+// Each processor has room of its own for a request and its answer.
+constexpr unsigned requestRoom = 2048;
+constexpr unsigned answerOffset = 512;
+
 constexpr uint8_t unwritten = 0xa5;
 
 } // namespace
@@ -103,13 +107,16 @@ bool Iommu::bringUp()
     if (!requestPage_) {
         requests_.allocate();
         events_.allocate();
-        requestPage_ = allocPages(2);
+        requestPage_ = allocPages(maxProcessors * requestRoom / pageSize);
         eventPage_ = allocPages(1);
     }
     if (!device_.negotiate(device_.offered() & featuresWanted)) {
         return false;
     }
     probeSize_ = device_.config32(configProbeSize);
+    if (probeSize_ + 4 > requestRoom - answerOffset) {
+        fail("the answer to a PROBE is too long");
+    }
     device_.setUp(requests_, 0, 0);
     device_.setUp(events_, 1, 0);
     device_.driverOk();
@@ -126,9 +133,9 @@ void Iommu::postEvent(uint16_t head)
     events_.notify();
 }
 
-bool Iommu::takeFault(Fault &fault, unsigned milliseconds)
+bool Iommu::takeRecord(Fault &fault)
 {
-    if (!waitFor(milliseconds, [this] { return events_.hasUsed(); })) {
+    if (!events_.hasUsed()) {
         return false;
     }
     uint32_t length;
@@ -146,6 +153,37 @@ bool Iommu::takeFault(Fault &fault, unsigned milliseconds)
     return true;
 }
 
+bool Iommu::takeFault(Fault &fault, unsigned milliseconds)
+{
+    return waitFor(milliseconds, [&] { return takeRecord(fault); });
+}
+
+bool Iommu::takeFaultOf(uint32_t endpoint, uint64_t page, Fault &fault, unsigned milliseconds)
+{
+    return waitFor(milliseconds, [&] {
+        const Locked locked(eventLock_);
+        Fault record;
+        while (takeRecord(record)) {
+            if (keptCount_ == maxKept) {
+                fail("nobody takes the fault records");
+            }
+            kept_[keptCount_++] = record;
+        }
+        bool found = false;
+        unsigned left = 0;
+        for (unsigned i = 0; i < keptCount_; i++) {
+            if (kept_[i].endpoint != endpoint) {
+                kept_[left++] = kept_[i];
+            } else if ((kept_[i].address & ~(pageSize - 1)) == page) {
+                fault = kept_[i];
+                found = true;
+            }
+        }
+        keptCount_ = left;
+        return found;
+    });
+}
+
 void Iommu::dropFaults()
 {
     Fault fault;
@@ -153,74 +191,97 @@ void Iommu::dropFaults()
     }
 }
 
-struct Iommu::Message {
+struct Iommu::Request {
     unsigned size = 0;
     uint8_t bytes[72] = {};
 
-    explicit Message(uint8_t type) { bytes[0] = type, size = 4; }
-    Message &u32(uint32_t value)
+    explicit Request(uint8_t type) { bytes[0] = type, size = 4; }
+    Request &u32(uint32_t value)
     {
         for (unsigned i = 0; i < 4; i++) {
             bytes[size++] = static_cast<uint8_t>(value >> 8 * i);
         }
         return *this;
     }
-    Message &u64(uint64_t value)
+    Request &u64(uint64_t value)
     {
         return u32(static_cast<uint32_t>(value)).u32(static_cast<uint32_t>(value >> 32));
     }
-    Message &zeros(unsigned count)
+    Request &zeros(unsigned count)
     {
         size += count;
         return *this;
     }
 };
 
-Status Iommu::send(const Message &message, unsigned writable)
+// Takes what has come back, for whomever.
+bool Iommu::answered(unsigned processor)
 {
-    const Addr out = requestPage_ + 1024;
-    const Segment segments[] = {{requestPage_, message.size, false}, {out, writable, true}};
+    const Locked locked(requestLock_);
+    while (requests_.hasUsed()) {
+        uint32_t length;
+        const unsigned whose = requests_.takeUsed(length) / 2;
+        if (whose >= maxProcessors) {
+            fail("the IOMMU answers what was not asked");
+        }
+        answerLength_[whose] = length;
+        answered_[whose] = true;
+    }
+    return answered_[processor];
+}
 
-    for (unsigned i = 0; i < message.size; i++) {
-        store<uint8_t>(requestPage_ + i, message.bytes[i]);
+Status Iommu::send(const Request &request, unsigned writable)
+{
+    const unsigned self = processor();
+    if (self >= maxProcessors) {
+        fail("too many processors");
+    }
+    const Addr in = requestPage_ + requestRoom * self;
+    const Addr out = in + answerOffset;
+    const Segment segments[] = {{in, request.size, false}, {out, writable, true}};
+
+    for (unsigned i = 0; i < request.size; i++) {
+        store<uint8_t>(in + i, request.bytes[i]);
     }
     for (unsigned i = 0; i < writable; i++) {
         store<uint8_t>(out + i, unwritten);
     }
-    requests_.add(0, segments, 2);
+    answered_[self] = false;
+    {
+        const Locked locked(requestLock_);
+        requests_.add(static_cast<uint16_t>(2 * self), segments, 2);
+    }
     requests_.notify();
-    if (!waitFor(5000, [this] { return requests_.hasUsed(); })) {
+    if (!waitFor(5000, [this, self] { return answered(self); })) {
         fail("the IOMMU does not answer");
     }
-    uint32_t length;
-    requests_.takeUsed(length);
-    return length == writable ? static_cast<Status>(load<uint8_t>(out + writable - 4))
-                              : Status::unanswered;
+    return answerLength_[self] == writable ? static_cast<Status>(load<uint8_t>(out + writable - 4))
+                                           : Status::unanswered;
 }
 
 Status Iommu::attach(uint32_t domain, uint32_t endpoint, uint32_t flags)
 {
-    return send(Message(1).u32(domain).u32(endpoint).u32(flags).zeros(4), 4);
+    return send(Request(1).u32(domain).u32(endpoint).u32(flags).zeros(4), 4);
 }
 
 Status Iommu::detach(uint32_t domain, uint32_t endpoint)
 {
-    return send(Message(2).u32(domain).u32(endpoint).zeros(8), 4);
+    return send(Request(2).u32(domain).u32(endpoint).zeros(8), 4);
 }
 
 Status Iommu::map(uint32_t domain, uint64_t iova, uint64_t size, Addr phys, uint32_t flags)
 {
-    return send(Message(3).u32(domain).u64(iova).u64(iova + size - 1).u64(phys).u32(flags), 4);
+    return send(Request(3).u32(domain).u64(iova).u64(iova + size - 1).u64(phys).u32(flags), 4);
 }
 
 Status Iommu::unmap(uint32_t domain, uint64_t iova, uint64_t size)
 {
-    return send(Message(4).u32(domain).u64(iova).u64(iova + size - 1).zeros(4), 4);
+    return send(Request(4).u32(domain).u64(iova).u64(iova + size - 1).zeros(4), 4);
 }
 
 Status Iommu::probe(uint32_t endpoint)
 {
-    return send(Message(5).u32(endpoint).zeros(64), probeSize_ + 4);
+    return send(Request(5).u32(endpoint).zeros(64), probeSize_ + 4);
 }
 
 } // namespace bare

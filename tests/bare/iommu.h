@@ -57,10 +57,12 @@ enum class Layout {
     v3,
 };
 
+// Requests may come from several processors at a time.
 class Iommu
 {
 public:
     static constexpr unsigned maxManaged = 64;
+    static constexpr unsigned maxProcessors = 8;
 
     explicit Iommu(const Device &device) : device_(device) {}
 
@@ -83,17 +85,30 @@ public:
     bool takeFault(Fault &fault, unsigned milliseconds = 2000);
     // Forgets records that have come and those still on their way.
     void dropFaults();
+    // The record of an access of this endpoint to this page, whichever processor asks;
+    // older ones of the endpoint are forgotten.
+    bool takeFaultOf(uint32_t endpoint, uint64_t page, Fault &fault, unsigned milliseconds = 2000);
 
     Device &device() { return device_; }
 
 private:
-    struct Message;
-    Status send(const Message &message, unsigned writable);
+    static constexpr unsigned maxKept = 64;
+
+    struct Request;
+    Status send(const Request &request, unsigned writable);
     void postEvent(uint16_t head);
+    bool answered(unsigned processor);
+    bool takeRecord(Fault &fault);
 
     Device device_;
+    SpinLock requestLock_;
     Queue requests_;
+    volatile bool answered_[maxProcessors] = {};
+    volatile uint32_t answerLength_[maxProcessors] = {};
+    SpinLock eventLock_;
     Queue events_;
+    Fault kept_[maxKept] = {};
+    unsigned keptCount_ = 0;
     Addr requestPage_ = 0;
     Addr eventPage_ = 0;
     Managed managed_[maxManaged] = {};

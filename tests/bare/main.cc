@@ -2,6 +2,7 @@
 //
 // The bare guest: finds the IOMMU without any table of the firmware, learns
 // from the array in its config space what it manages, and runs one scenario.
+#include "processors.h"
 #include "timing.h"
 
 namespace bare
@@ -106,23 +107,6 @@ bool expect(Status actual, Status expected, const Endpoint &endpoint, const char
         printAll("status ", name(actual), " instead of ", name(expected), "\n");
     }
     return check(actual == expected, endpoint.kind(), request);
-}
-
-void clear(Addr page)
-{
-    for (unsigned i = 0; i < pageSize; i += 4) {
-        store<uint32_t>(page + i, 0xc3c3c3c3);
-    }
-}
-
-bool untouched(Addr page)
-{
-    for (unsigned i = 0; i < pageSize; i += 4) {
-        if (load<uint32_t>(page + i) != 0xc3c3c3c3) {
-            return false;
-        }
-    }
-    return true;
 }
 
 // What was read is for the host to compare.
@@ -321,12 +305,94 @@ void array(Machine &machine)
     }
 }
 
+// Messages that the IOMMU sees go where a mapping leads, or nowhere.
+void astray(Iommu &iommu, Endpoint &endpoint, uint32_t domain, uint8_t vector)
+{
+    const uint64_t iova = dataIova + 64 * pageSize;
+    const uint32_t before = interruptsOf(vector);
+    Fault fault = {};
+
+    endpoint.awaitInterrupt(0);
+    endpoint.device.interruptBy(0, {iova, vector});
+    check(endpoint.fill(dataIova, 256), endpoint.kind(), "delivers without a message");
+    check(iommu.takeFaultOf(endpoint.id, iova, fault) && fault.address == iova &&
+              fault.reason == faultMapping && fault.flags == (faultWrite | faultAddress),
+          endpoint.kind(), "faults with its message");
+    check(iommu.map(domain, iova, pageSize, endpoint.data(1), mapWrite) == Status::ok,
+          endpoint.kind(), "MAP for its message");
+    clear(endpoint.data(1));
+    check(endpoint.fill(dataIova, 256), endpoint.kind(), "delivers with a mapped message");
+    check(waitFor(2000, [&] { return load<uint32_t>(endpoint.data(1)) == vector; }),
+          endpoint.kind(), "writes its message to memory");
+    check(interruptsOf(vector) == before, endpoint.kind(), "interrupts nobody");
+    endpoint.device.interruptBy(0, messageFor(vector));
+    endpoint.awaitInterrupt(vector);
+    verifiedIo(endpoint, dataIova, endpoint.data(0));
+}
+
+// Interrupts of the devices by messages; those of the IOMMU, which has none, by its pin.
+void interrupts(Machine &machine)
+{
+    Iommu &iommu = machine.iommu;
+    Device &device = iommu.device();
+
+    if (!device.pinStatus() || !takeInterrupts(device.pinStatus())) {
+        fail("no interrupts on this machine");
+    }
+    check(!device.interruptBy(0, messageFor(firstVector)), "iommu", "W30 has no MSI-X table");
+    for (unsigned i = 0; i < machine.count; i++) {
+        Endpoint &endpoint = machine.endpoints[i];
+        const uint32_t domain = 10 + i;
+        const uint8_t vector = static_cast<uint8_t>(firstVector + i);
+
+        uint32_t before = interruptsOfPins();
+        expect(iommu.probe(endpoint.id), Status::ok, endpoint, "PROBE");
+        check(waitFor(2000, [&] { return interruptsOfPins() != before; }), "iommu",
+              "interrupts for an answer");
+
+        check(endpoint.device.interruptBy(0, messageFor(vector)), endpoint.kind(), "has MSI-X");
+        endpoint.awaitInterrupt(vector);
+        attachAndStart(iommu, endpoint, domain);
+        mapData(iommu, endpoint, domain, dataIova, endpoint.data(0));
+        verifiedIo(endpoint, dataIova, endpoint.data(0));
+        // The disk's messages may go through KVM alone, which knows no IOMMU.
+        if (!endpoint.isBlock()) {
+            astray(iommu, endpoint, domain, vector);
+        }
+
+        expect(iommu.unmap(domain, dataIova, pageSize), Status::ok, endpoint, "UNMAP");
+        check(waitFor(2000, [&] { return !load<uint8_t>(device.pinStatus()); }), "iommu",
+              "lets go of its pin");
+        before = interruptsOfPins();
+        endpoint.awaitInterrupt(0);
+        blockedIo(iommu, endpoint, dataIova, endpoint.data(0), faultMapping);
+        check(waitFor(2000, [&] { return interruptsOfPins() != before; }), "iommu",
+              "interrupts for a fault record");
+        expect(iommu.detach(domain, endpoint.id), Status::ok, endpoint, "DETACH");
+    }
+}
+
+// Each processor has a disk.
+void processors(Machine &machine)
+{
+    Endpoint *disks[Iommu::maxProcessors];
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < machine.count; i++) {
+        if (machine.endpoints[i].isBlock() && count < Iommu::maxProcessors) {
+            disks[count++] = &machine.endpoints[i];
+        }
+    }
+    runOnProcessors(machine.iommu, disks, count, numberOption("rounds", 16));
+}
+
 const struct {
     const char *name;
     void (*run)(Machine &machine);
 } scenarios[] = {
-    {"io", io},       {"shared", shared},   {"move", move},   {"bypass", bypass},
-    {"reset", reset}, {"outside", outside}, {"array", array},
+    {"io", io},         {"shared", shared},         {"move", move},
+    {"bypass", bypass}, {"reset", reset},           {"outside", outside},
+    {"array", array},   {"interrupts", interrupts}, {"processors", processors},
 };
 
 void printArray(const Iommu &iommu)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// What the bare guest needs of the machine it runs on.  There is one thread, no
-// interrupt and no address translation by the CPU.
+// What the bare guest needs of the machine it runs on.  There is no address
+// translation by the CPU; processors and interrupts are there for who starts them.
 #ifndef BARE_PLATFORM_H
 #define BARE_PLATFORM_H
 
@@ -55,6 +55,57 @@ void fwCfgSelect(uint16_t key);
 uint8_t fwCfgByte();
 
 [[noreturn]] void powerOff(bool passed);
+
+// The number of the processor that runs this; the first one is 0.
+unsigned processor();
+// Lets processor `n` run `entry`, which must not return, on a stack of 16 KiB that
+// ends at `stackEnd`; false if it does not come up.
+bool startProcessor(unsigned n, Addr stackEnd, void (*entry)());
+
+class SpinLock
+{
+public:
+    void lock()
+    {
+        while (__sync_lock_test_and_set(&taken_, 1)) {
+            idle();
+        }
+    }
+    void unlock() { __sync_lock_release(&taken_); }
+
+private:
+    volatile uint32_t taken_ = 0;
+};
+
+class Locked
+{
+public:
+    explicit Locked(SpinLock &lock) : lock_(lock) { lock_.lock(); }
+    ~Locked() { lock_.unlock(); }
+    Locked(const Locked &) = delete;
+    Locked &operator=(const Locked &) = delete;
+
+private:
+    SpinLock &lock_;
+};
+
+// What a function writes, and where, to interrupt a processor.
+struct Message {
+    uint64_t address;
+    uint32_t data;
+};
+
+// Vectors for messages: this many, from the first one on.
+constexpr uint8_t firstVector = 0x40;
+constexpr unsigned vectorCount = 16;
+
+// From now on the first processor takes interrupts: messages, and those of the pins of
+// PCI functions, whose handler reads `pinStatus` so that the function lets go of its
+// pin.  False where this program does not drive the interrupt controller.
+bool takeInterrupts(Addr pinStatus);
+Message messageFor(uint8_t vector);
+uint32_t interruptsOf(uint8_t vector);
+uint32_t interruptsOfPins();
 
 } // namespace bare
 

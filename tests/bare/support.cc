@@ -131,6 +131,23 @@ bool same(const char *a, const char *b)
     return *a == *b;
 }
 
+void clear(Addr page)
+{
+    for (unsigned i = 0; i < pageSize; i += 4) {
+        store<uint32_t>(page + i, 0xc3c3c3c3);
+    }
+}
+
+bool untouched(Addr page)
+{
+    for (unsigned i = 0; i < pageSize; i += 4) {
+        if (load<uint32_t>(page + i) != 0xc3c3c3c3) {
+            return false;
+        }
+    }
+    return true;
+}
+
 uint32_t crc32(uint32_t crc, Addr data, size_t size)
 {
     crc = ~crc;

@@ -27,6 +27,10 @@ template <typename First, typename... Rest> void printAll(First first, Rest... r
 
 bool same(const char *a, const char *b);
 
+// Marks a page, and says whether it is still as marked.
+void clear(Addr page);
+bool untouched(Addr page);
+
 uint32_t crc32(uint32_t crc, Addr data, size_t size);
 
 // One check of a scenario: prints a line of the table and counts.

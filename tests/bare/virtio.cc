@@ -45,6 +45,7 @@ enum Common : unsigned {
     commonStatus = 20,
     commonQueueSelect = 22,
     commonQueueSize = 24,
+    commonQueueVector = 26,
     commonQueueEnable = 28,
     commonQueueNotifyOffset = 30,
     commonQueueDescriptors = 32,
@@ -55,7 +56,11 @@ enum Common : unsigned {
 constexpr uint8_t capabilityVendor = 9;
 constexpr uint8_t structureCommon = 1;
 constexpr uint8_t structureNotify = 2;
+constexpr uint8_t structureInterruptStatus = 3;
 constexpr uint8_t structureDevice = 4;
+constexpr uint8_t capabilityMsix = 0x11;
+constexpr uint32_t msixEnable = 1u << 31;
+constexpr uint32_t msixEntryMasked = 1;
 
 Addr nextBar;
 
@@ -169,7 +174,6 @@ bool Device::openMmio(Addr base)
 bool Device::openPci(uint16_t bdf)
 {
     const uint32_t ids = pciRead32(bdf, 0);
-    Addr bars[6] = {};
 
     if ((ids & 0xffff) != 0x1af4) {
         return false;
@@ -181,7 +185,7 @@ bool Device::openPci(uint16_t bdf)
         id_ = pciRead32(bdf, 0x2c) >> 16; // transitional: the subsystem
     }
     for (unsigned n = 0; n < 6; n++) {
-        bars[n] = placeBar(bdf, n);
+        bars_[n] = placeBar(bdf, n);
         n += isWide(bdf, n);
     }
     pciWrite32(bdf, 4, 6); // memory space, bus master
@@ -191,10 +195,10 @@ bool Device::openPci(uint16_t bdf)
     base_ = 0;
     for (unsigned cap = pciRead8(bdf, 0x34); cap; cap = pciRead8(bdf, cap + 1)) {
         const uint8_t bar = pciRead8(bdf, cap + 4);
-        if (pciRead8(bdf, cap) != capabilityVendor || bar > 5 || !bars[bar]) {
+        if (pciRead8(bdf, cap) != capabilityVendor || bar > 5 || !bars_[bar]) {
             continue;
         }
-        const Addr addr = bars[bar] + pciRead32(bdf, cap + 8);
+        const Addr addr = bars_[bar] + pciRead32(bdf, cap + 8);
         switch (pciRead8(bdf, cap + 3)) {
         case structureCommon:
             base_ = addr;
@@ -203,12 +207,45 @@ bool Device::openPci(uint16_t bdf)
             notify_ = addr;
             notifyMultiplier_ = pciRead32(bdf, cap + 16);
             break;
+        case structureInterruptStatus:
+            interruptStatus_ = addr;
+            break;
         case structureDevice:
             config_ = addr;
             break;
         }
     }
     return base_ && notify_;
+}
+
+unsigned Device::capability(uint8_t id) const
+{
+    unsigned cap = pciRead8(bdf_, 0x34);
+    while (cap && pciRead8(bdf_, cap) != id) {
+        cap = pciRead8(bdf_, cap + 1);
+    }
+    return cap;
+}
+
+bool Device::interruptBy(unsigned index, const Message &message)
+{
+    const unsigned cap = pci_ ? capability(capabilityMsix) : 0;
+    if (!cap) {
+        return false;
+    }
+    const uint32_t control = pciRead32(bdf_, cap);
+    const uint32_t table = pciRead32(bdf_, cap + 4);
+    if (index > (control >> 16 & 0x7ff) || (table & 7) > 5 || !bars_[table & 7]) {
+        return false;
+    }
+    const Addr row = bars_[table & 7] + (table & ~7u) + 16 * index;
+    store<uint32_t>(row + 12, msixEntryMasked);
+    writeHalves(row, message.address);
+    store<uint32_t>(row + 8, message.data);
+    store<uint32_t>(row + 12, 0);
+    pciWrite32(bdf_, cap, control | msixEnable);
+    messages_ = true;
+    return true;
 }
 
 uint8_t Device::status() const
@@ -276,6 +313,12 @@ void Device::setUp(Queue &queue, uint16_t index, uint64_t shift)
     if (pci_) {
         store<uint16_t>(base_ + commonQueueSelect, index);
         store<uint16_t>(base_ + commonQueueSize, Queue::size);
+        if (messages_) {
+            store<uint16_t>(base_ + commonQueueVector, index);
+            if (load<uint16_t>(base_ + commonQueueVector) != index) {
+                fail("a queue does not take its entry of the MSI-X table");
+            }
+        }
     } else {
         store<uint32_t>(base_ + mmioQueueSelect, index);
         if (load<uint32_t>(base_ + mmioQueueSizeMax) < Queue::size) {

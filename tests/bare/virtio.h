@@ -64,6 +64,11 @@ public:
     void setUp(Queue &queue, uint16_t index, uint64_t shift);
     void driverOk();
     uint8_t status() const;
+    // Where a function on PCI says whether it holds its pin; 0 if it does not say.
+    Addr pinStatus() const { return interruptStatus_; }
+    // The message of queue `index`, which is to be set up afterwards.  False if the
+    // function has no MSI-X table with room for it.
+    bool interruptBy(unsigned index, const Message &message);
 
     uint8_t config8(unsigned offset) const { return load<uint8_t>(config_ + offset); }
     uint32_t config32(unsigned offset) const { return load<uint32_t>(config_ + offset); }
@@ -74,10 +79,14 @@ public:
 
 private:
     void setStatus(uint8_t status);
+    unsigned capability(uint8_t id) const;
     Addr reg(unsigned mmio, unsigned pci) const { return base_ + (pci_ ? pci : mmio); }
 
     bool pci_ = false;
     uint16_t bdf_ = 0;
+    Addr bars_[6] = {};
+    Addr interruptStatus_ = 0;
+    bool messages_ = false;
     uint32_t id_ = 0;
     Addr base_ = 0; // the transport's registers, or the common structure
     Addr config_ = 0;
