@@ -994,6 +994,16 @@ static void kexec_load_command(const char *when, const char *command_line)
     }
 }
 
+/* The line is this kernel's last: from it on, the time is the kernel's. */
+static _Noreturn void leave(int how)
+{
+    sync();
+    answer("data leaving=1");
+    tcdrain(port);
+    reboot(how);
+    fail("reboot");
+}
+
 /* --- modules ------------------------------------------------------------------- */
 
 /* A line of /modules/list is a file name and the module's parameters. */
@@ -1074,8 +1084,9 @@ static void run_command(char **args, int n)
         join(text, sizeof text, args + 2, n - 2);
         kexec_load_command(args[1], text);
     } else if (!strcmp(verb, "kexec") && n == 1) {
-        reboot(RB_KEXEC);
-        fail("reboot");
+        leave(RB_KEXEC);
+    } else if (!strcmp(verb, "reboot") && n == 1) {
+        leave(RB_AUTOBOOT);
     } else {
         refuse("no such command, or a wrong number of arguments");
     }
@@ -1095,11 +1106,7 @@ static void serve(char *line)
     }
     tag = args[0];
     if (!strcmp(args[1], "poweroff")) {
-        answer("ok");
-        tcdrain(port);
-        sync();
-        reboot(RB_POWER_OFF);
-        refuse("the machine cannot power off");
+        leave(RB_POWER_OFF);
     }
     pid_t child = fork();
     if (child == 0) {

@@ -25,6 +25,8 @@ IOMMU_SLOT = "02.0"
 OVMF = ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_CODE.fd")
 VFIO_MODULES = ("vfio_pci", "vfio_iommu_type1 allow_unsafe_interrupts=1")
 BASE_MODULES = ("virtio_iommu", "virtio_blk", "virtio_net", "nvme")
+# Where a build leaves QEMU's own virtio-iommu, which is not in the QEMU that is tested.
+OWN_DEVICE = Path(__file__).resolve().parents[2] / "build/bench/intree"
 
 
 def check(condition, text):
@@ -70,6 +72,7 @@ class Trial:
         self.kernel = fetch.kernel("amd64", flavour, log=note)
         self.initramfs = initramfs.build(self.kernel, [*BASE_MODULES, *modules])
         self.endpoints, self.netdevs, self.notes, self.guest = [], [], [], None
+        self.disk_bytes, self.frames = DISK_BYTES, FRAMES
         # With bypass off, whatever reaches memory was translated or let through by a domain.
         self.args = ["-machine", "q35,accel=tcg", "-cpu", "qemu64", "-smp", "2", "-m", "512",
                      "-device", f"virtio-iommu-pci,id={IOMMU},addr={IOMMU_SLOT},"
@@ -83,7 +86,7 @@ class Trial:
 
     def disk_file(self, name):
         file = self.folder / f"{name}.img"
-        file.write_bytes(os.urandom(DISK_BYTES))
+        file.write_bytes(os.urandom(self.disk_bytes))
         return file
 
     def disk_options(self, model, path, bus=None):
@@ -104,6 +107,16 @@ class Trial:
         blockdev, device, endpoint = self.disk_options(model, path, bus)
         self.add("-blockdev", json.dumps(blockdev), "-device", json.dumps(device | more))
         return endpoint
+
+    def disk_behind(self, controller, model, bus, path, driver):
+        """A disk of a controller's own bus; what does DMA is the function at `path`."""
+        name = f"disk{len(self.endpoints)}"
+        file = self.disk_file(name)
+        self.add(*controller, "-blockdev", json.dumps(
+            {"driver": "file", "filename": str(file), "node-name": name}),
+                 "-device", f"{model},id={name},drive={name},bus={bus}")
+        self.endpoints.append(Endpoint(path, driver, "disk", file))
+        return self.endpoints[-1]
 
     def net(self, model, path, bus=None):
         name = f"net{len(self.endpoints)}"
@@ -129,9 +142,9 @@ class Trial:
             ("kexec/initramfs", 0o100644, plain, (0, 0))]))
         self.initramfs = whole
 
-    def boot(self, kernel_args="", saved=None):
+    def boot(self, kernel_args="", **more):
         self.guest = Guest(self.folder, self.options.qemu, "amd64", self.kernel.image,
-                           self.initramfs, self.args, kernel_args, saved=saved)
+                           self.initramfs, self.args, kernel_args, **more)
         for name in self.netdevs:
             self.guest.network(name)
         return self.guest
@@ -167,25 +180,25 @@ class Trial:
             if e.what == "disk":
                 jobs.append((e, self.guest.begin_command("disk-read", e.device["name"])))
             elif e.what == "net":
-                jobs.append((e, self.guest.begin_command("net", e.device["name"], FRAMES)))
+                jobs.append((e, self.guest.begin_command("net", e.device["name"], self.frames)))
         for e, job in jobs:
             (self._check_disk if e.what == "disk" else self._check_net)(e, job.result())
 
     def _check_disk(self, e, data):
         before = sha256(e.file.read_bytes())
-        check(int(data[0]["bytes"]) == DISK_BYTES, f"{e.path}: {data[0]['bytes']} bytes read")
+        check(int(data[0]["bytes"]) == self.disk_bytes, f"{e.path}: {data[0]['bytes']} bytes read")
         check(data[0]["sha256"] == before, f"{e.path} ({e.driver}): the disk read in the guest "
                                            "differs from the file on the host")
         written = self.guest.run("disk-write", e.device["name"], WRITE_BYTES)[0]
         with open(e.file, "rb") as disk:
             check(written["sha256"] == sha256(disk.read(WRITE_BYTES)),
                   f"{e.path} ({e.driver}): what the guest wrote is not what the host finds")
-        e.report = [f"read {DISK_BYTES >> 20} MiB, wrote {WRITE_BYTES >> 20} MiB, "
+        e.report = [f"read {self.disk_bytes >> 20} MiB, wrote {WRITE_BYTES >> 20} MiB, "
                     f"SHA-256 equal ({before[:12]}..)"]
 
     def _check_net(self, e, data):
         sent, received = data
-        want = FRAMES * NetPeer.PAYLOAD
+        want = self.frames * NetPeer.PAYLOAD
         check(int(sent["sent"]) == want and int(received["received"]) == want,
               f"{e.path} ({e.driver}): the network carried too little")
         from_guest, to_guest = self.guest.peers[e.netdev].hashes(sent["mac"])
@@ -583,8 +596,85 @@ def crash(options):
                        ("write", "/proc/sysrq-trigger", "c"), readers=4)
 
 
+PATIENCE = 3.0  # seconds on top of what the end takes with QEMU's own device
+GIVE_UP = 90  # an NVMe controller that cannot fetch its last commands costs a minute
+
+
+def six_kinds(options, bypass_at_boot):
+    """One of each kind of function that has to be quiet before a kernel ends."""
+    # QEMU's AHCI fails a command whose list of pieces lies in two pages that an IOMMU put side
+    # by side; the list of a short one does not.
+    t = Trial(options, "generic", ["e1000e", "libata force=max_sec_128", "ahci", "sd_mod",
+                                   "xhci_pci", "usb_storage delay_use=0"],
+              bypass_at_boot=bypass_at_boot)
+    t.disk_bytes, t.frames = WRITE_BYTES, 100
+    t.carry_kernel()
+    t.disk("virtio-blk", "03.0")
+    t.disk("nvme", "04.0")
+    t.net("e1000e", "05.0")
+    t.net("virtio-net", "06.0")
+    t.disk_behind(["-device", "qemu-xhci,id=xhci,addr=07.0"], "usb-storage", "xhci.0", "07.0",
+                  "xhci_hcd")
+    t.disk_behind([], "ide-hd", "ide.0", "1f.2", "ahci")
+    return t
+
+
+def three_ends(options, bypass_at_boot, first, second):
+    """Reboots, starts a kernel in another mode, and powers off; [(way, mode, seconds)]."""
+    modes = {"lazy": ("", "DMA-FQ"), "strict": ("iommu.strict=1", "DMA")}
+    t = six_kinds(options, bypass_at_boot)
+    took = []
+
+    def begin_of_the_end(guest, mode):
+        t.verify_groups(modes[mode][1])
+        t.verify_dma()
+        # As with "quiet": drivers that unmap with an IOMMU that was reset warn of each buffer,
+        # and what is timed is not the serial port.
+        guest.run("write", "/proc/sys/kernel/printk", 4)
+
+    with t.boot(modes[first][0], limit=600, reboots=True, modules=options.modules) as guest:
+        begin_of_the_end(guest, first)
+        for e in t.endpoints if options.counters else []:
+            # The firmware may have tried in vain, so there may be faults.
+            c = guest.endpoints(IOMMU)[e.counted_as]
+            check(c["attached"] and not c["bypass"] and c["translations"] > 0,
+                  f"{e.path} ({e.driver}): nothing was translated")
+        took.append(("reboot", first, guest.reboot(GIVE_UP)))
+        begin_of_the_end(guest, first)
+        guest.run("kexec-load", "reboot", guest.basic_args, guest.EARLY_CONSOLE, modes[second][0])
+        took.append(("kexec", first, guest.kexec(GIVE_UP)))
+        begin_of_the_end(guest, second)
+        took.append(("power-off", second, guest.poweroff(GIVE_UP)))
+    return t, took
+
+
+def poweroff(options):
+    """Power-off, reboot and kexec with six kinds of function are as fast as with QEMU's device.
+
+    Every way to end is seen in both modes and with both values of boot-bypass.
+    """
+    check((options.own_device / "devices/virtio-iommu.so").exists(),
+          f"{options.own_device} has no module of QEMU's own device: see --own-device.")
+    own = argparse.Namespace(**vars(options))
+    own.counters, own.modules = False, options.own_device
+    yardstick = {way: seconds for way, _, seconds in three_ends(own, False, "lazy", "strict")[1]}
+    for bypass, first, second in ((False, "lazy", "strict"), (True, "strict", "lazy")):
+        t, took = three_ends(options, bypass, first, second)
+        late = []
+        for way, mode, seconds in took:
+            line = (f"{way}, {mode}, boot-bypass={'on' if bypass else 'off'}: {seconds:.1f} s, "
+                    f"QEMU's own device {yardstick[way]:.1f} s")
+            note(line)
+            t.notes.append(line)
+            if seconds > yardstick[way] + PATIENCE:
+                late.append(line)
+        check(not late, f"more than {PATIENCE:.0f} s longer than with QEMU's own device: "
+                        f"{'; '.join(late)}")
+    return t
+
+
 SCENARIOS = {f.__name__: f for f in (seabios, ovmf, passthrough, strict, bridge, sriov, faults,
-                                     hotplug, migrate, kexec, crash)}
+                                     hotplug, migrate, kexec, crash, poweroff)}
 
 
 def demo(options):
@@ -646,6 +736,10 @@ def main(about, demonstrates=False):
     parser.add_argument("--keep", action="store_true", help="keep disks and logs of each guest")
     parser.add_argument("--no-counters", dest="counters", action="store_false",
                         help="for a virtio-iommu that has no property 'endpoints', as QEMU's own")
+    parser.add_argument("--own-device", type=Path, default=OWN_DEVICE, metavar="FOLDER",
+                        help="the module folder with QEMU's own virtio-iommu, with which "
+                             "'poweroff' compares (default: %(default)s)")
+    parser.set_defaults(modules=None)  # those of the environment
     options = parser.parse_args()
     if not os.access(options.qemu, os.X_OK):
         sys.exit(f"guest: {options.qemu} is no program")

@@ -174,15 +174,18 @@ class Guest:
     `kernel_args` is appended to the kernel's command line.  The console is kept
     in `folder`/console.log.  `limit` is in seconds; an idle machine needs a tenth of
     it.  With `saved`, a guest that was saved, this one goes on where that one was,
-    its commands included.
+    its commands included.  Only with `reboots` it can reboot; else QEMU ends then.
+    `modules` is the folder of QEMU's modules, if not that of the environment.
     """
+    # A kernel with these on its command line, in this order, says at once that it is there.
+    EARLY_CONSOLE = "loglevel=6 earlyprintk=serial,ttyS0,115200"
     MACHINES = {
         "amd64": {"console": "ttyS0", "agent": "ttyS1"},
         "arm64": {"console": "ttyAMA0", "agent": "ttyAMA1"},
     }
 
     def __init__(self, folder, qemu, arch, image, initramfs, args, kernel_args="", limit=240,
-                 saved=None):
+                 saved=None, reboots=False, modules=None):
         self.folder, self.limit = Path(folder), limit
         self.begin = time.monotonic()
         self.deadline = self.begin + limit
@@ -190,6 +193,8 @@ class Guest:
         self.sockets, self.passed, self.peers = [], [], {}
         self.pending, self.count = {}, 0
         self.saved, self.state = saved, None
+        self.environment = dict(os.environ, **({"QEMU_MODULE_DIR": str(modules)} if modules
+                                               else {}))
         names = self.MACHINES[arch]
         self.basic_args = (f"console={names['console']},115200 agent={names['agent']} loglevel=5 "
                            "panic=-1")
@@ -204,7 +209,8 @@ class Guest:
         self.monitor, self.agent = monitor, agent
         self.agent_lines = Lines(agent, self.deadline)
         self.command = [
-            qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            qemu, "-nodefaults", "-no-user-config", "-display", "none",
+            *([] if reboots else ["-no-reboot"]),
             "-kernel", str(image), "-initrd", str(initramfs),
             "-append", f"{self.basic_args} {kernel_args}".rstrip(),
             "-chardev", f"file,id=console,path={self.folder}/console.log,append=on",
@@ -235,7 +241,8 @@ class Guest:
             with open(self.folder / "qemu.log", "ab") as log:
                 self.process = subprocess.Popen(
                     self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    pass_fds=[s.fileno() for s in self.passed], preexec_fn=_die_with_parent)
+                    env=self.environment, pass_fds=[s.fileno() for s in self.passed],
+                    preexec_fn=_die_with_parent)
             for s in self.passed:
                 s.close()
             self.qmp = Qmp(self.monitor, self.deadline)
@@ -348,9 +355,51 @@ class Guest:
             if command.done:
                 command.result()
                 raise GuestError(f"guest command '{command.text}': the guest goes on")
+        self.forget_kernel()
+
+    def forget_kernel(self):
+        """Commands of a kernel that has ended get no answer any more."""
         self.pending.clear()
         for peer in self.peers.values():
             peer.forget()
+
+    # --- the time that a kernel takes to end -------------------------------------------
+
+    def _last_line(self, verb):
+        """Tells the agent to leave; returns when it said so, its last line."""
+        command = self.begin_command(verb)
+        while not command.data:
+            if command.done:
+                raise GuestError(f"guest command '{verb}': {command.error}")
+            self.agent_line()
+        return time.monotonic()
+
+    def _wait_ready(self):
+        while self.agent_line() != "ready":
+            pass
+        self.forget_kernel()
+
+    def kexec(self, seconds):
+        """Starts the loaded kernel, which has to have EARLY_CONSOLE on its command line.
+
+        Returns the time from the old kernel's last line of user space to the new one's
+        first line.
+        """
+        self.console_begin += len(self.console())
+        begin = self._last_line("kexec")
+        self.wait_console("Linux version", seconds)
+        took = time.monotonic() - begin
+        self._wait_ready()
+        return took
+
+    def reboot(self, seconds):
+        """Returns the time from the last line of user space to the machine's reset."""
+        begin = self._last_line("reboot")
+        self.qmp.wait_event("RESET", seconds)
+        took = time.monotonic() - begin
+        self.console_begin += len(self.console())
+        self._wait_ready()
+        return took
 
     def devices(self):
         """The guest's PCI functions and translated platform devices, by path below the root.
@@ -400,11 +449,13 @@ class Guest:
         self.qmp.call("pmemsave", val=address, size=size, filename=str(file))
         return file.read_bytes()
 
-    def poweroff(self):
-        self.run("poweroff")
+    def poweroff(self, seconds=15):
+        """Returns the time from the last line of user space to QEMU's end."""
+        begin = self._last_line("poweroff")
         try:
-            status = self.process.wait(max(1, min(15, self.deadline - time.monotonic())))
+            status = self.process.wait(max(1, min(seconds, self.deadline - begin)))
         except subprocess.TimeoutExpired as err:
             raise GuestError("the guest did not power off") from err
         if status:
             raise GuestError(f"QEMU ended with status {status}")
+        return time.monotonic() - begin
