@@ -5,7 +5,7 @@
 #include "hw/pci/pci_device.h"
 #include "hw/pci/pcie.h"
 
-#include "hw/platform/viommu-pci-bus.h"
+#include "hw/machine/pci-bus.h"
 
 ViommuPlace viommu_pci_dma_place(PCIDevice *dev)
 {

@@ -6,7 +6,7 @@
 #include "system/device_tree.h"
 #include <libfdt.h>
 
-#include "hw/platform/viommu-fdt.h"
+#include "hw/machine/fdt.h"
 
 /* The one PCI host of Arm's virt machine. */
 #define PCI_HOST_COMPATIBLE "pci-host-ecam-generic"

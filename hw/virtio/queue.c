@@ -10,8 +10,8 @@
 #include "qemu/timer.h"
 #include "hw/virtio/virtio.h"
 
-#include "hw/platform/viommu-platform.h"
-#include "hw/virtio/viommu-device.h"
+#include "hw/machine/functions.h"
+#include "hw/virtio/device.h"
 #include "trace-viommu.h"
 
 /* Requests that are published together. */
@@ -67,7 +67,7 @@ static void serve_one(Run *run, VirtQueueElement *elem, unsigned index)
     };
     size_t used;
 
-    if (viommu_engine_handle(s->engine, &request) ||
+    if (viommu_engine_handle(s->unit.engine, &request) ||
         index % BETWEEN_LOOKS == BETWEEN_LOOKS - 1) {
         run->over = time_is_up(&run->deadline);
     }
@@ -90,7 +90,7 @@ static unsigned serve_batch(Run *run)
             break;
         }
         if (n == 0) {
-            viommu_platform_settle();
+            viommu_functions_settle();
         }
         serve_one(run, elem, n);
     }
@@ -127,7 +127,7 @@ static void serve_events(VirtIOIOMMU *s)
 
     /* A buffer that is taken is used: what is put back would have to be counted
      * in descriptors where the ring is packed. */
-    while (queues_usable(s) && viommu_engine_fault_ready(s->engine)) {
+    while (queues_usable(s) && viommu_engine_fault_ready(s->unit.engine)) {
         uint8_t record[VIOMMU_FAULT_RECORD_SIZE];
         VirtQueueElement *elem = virtqueue_pop(s->event_vq, sizeof(*elem));
 
@@ -139,7 +139,7 @@ static void serve_events(VirtIOIOMMU *s)
             /* FLT-5: a record is never spread over buffers. */
             virtqueue_push(s->event_vq, elem, 0);
         } else {
-            viommu_engine_pop_fault(s->engine, record);
+            viommu_engine_pop_fault(s->unit.engine, record);
             iov_from_buf(elem->in_sg, elem->in_num, 0, record, sizeof(record));
             virtqueue_push(s->event_vq, elem, sizeof(record));
         }
@@ -196,7 +196,7 @@ void viommu_queue_init(VirtIOIOMMU *s)
     s->event_vq = virtio_add_queue(vdev, VIOMMU_QUEUE_SIZE, handle_events);
     s->request_bh = virtio_bh_new_guarded(DEVICE(s), request_bh, s);
     s->event_bh = virtio_bh_new_guarded(DEVICE(s), event_bh, s);
-    s->reply = g_malloc(viommu_engine_reply_max(s->engine));
+    s->reply = g_malloc(viommu_engine_reply_max(s->unit.engine));
 }
 
 void viommu_queue_cleanup(VirtIOIOMMU *s)

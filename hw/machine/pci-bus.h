@@ -7,7 +7,7 @@
 #ifndef VIOMMU_PCI_BUS_H
 #define VIOMMU_PCI_BUS_H
 
-#include "hw/virtio/viommu-device.h"
+#include "hw/space/space.h"
 
 /*
  * The place under which DMA of @dev reaches the root bus.  A PCIe-to-PCI bridge

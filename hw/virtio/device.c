@@ -16,9 +16,13 @@
 #include "standard-headers/linux/virtio_ids.h"
 #include "system/reset.h"
 
-#include "hw/platform/viommu-mmio-bus.h"
-#include "hw/platform/viommu-platform.h"
-#include "hw/virtio/viommu-device.h"
+#include "hw/machine/describe.h"
+#include "hw/machine/functions.h"
+#include "hw/machine/machine.h"
+#include "hw/machine/mmio-hook.h"
+#include "hw/machine/msi.h"
+#include "hw/machine/registry.h"
+#include "hw/virtio/device.h"
 #include "trace-viommu.h"
 
 /* What a virtio-mmio transport shows of the config space. */
@@ -34,7 +38,7 @@ static void viommu_get_config(VirtIODevice *vdev, uint8_t *config)
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
 
-    viommu_engine_read_config(s->engine, config);
+    viommu_engine_read_config(s->unit.engine, config);
     if (s->array) {
         memcpy(config + COMMON_CONFIG, s->array, s->array_size);
     }
@@ -57,7 +61,7 @@ static void viommu_set_config(VirtIODevice *vdev, const uint8_t *config)
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
 
     if (s->topology == VIOMMU_ARRAY_OFF &&
-        viommu_engine_write_bypass(s->engine, config[VIOMMU_CONFIG_BYPASS])) {
+        viommu_engine_write_bypass(s->unit.engine, config[VIOMMU_CONFIG_BYPASS])) {
         vdev->generation++; /* GEN-7 */
         trace_viommu_bypass(config[VIOMMU_CONFIG_BYPASS]);
     }
@@ -69,7 +73,7 @@ static uint64_t viommu_get_features(VirtIODevice *vdev, uint64_t features,
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
 
-    if (s->on_mmio) {
+    if (s->unit.on_mmio) {
         /* GEN-3: this transport has no register to reset a single queue. */
         virtio_clear_feature(&features, VIRTIO_F_RING_RESET);
     }
@@ -78,7 +82,7 @@ static uint64_t viommu_get_features(VirtIODevice *vdev, uint64_t features,
 
 static void viommu_set_features(VirtIODevice *vdev, uint64_t features)
 {
-    viommu_engine_set_features(VIRTIO_IOMMU(vdev)->engine, features);
+    viommu_engine_set_features(VIRTIO_IOMMU(vdev)->unit.engine, features);
 }
 
 static void viommu_set_status(VirtIODevice *vdev, uint8_t status)
@@ -88,22 +92,25 @@ static void viommu_set_status(VirtIODevice *vdev, uint8_t status)
 
     /* A driver may skip FEATURES_OK, against the rules. */
     if (live || status & VIRTIO_CONFIG_S_FEATURES_OK) {
-        viommu_engine_driver_returns(s->engine);
+        viommu_engine_driver_returns(s->unit.engine);
     }
-    viommu_engine_set_live(s->engine, live);
+    viommu_engine_set_live(s->unit.engine, live);
     if (live && vdev->vm_running) {
         viommu_queue_resume(s);
     }
 }
 
-bool viommu_device_set_topology(VirtIOIOMMU *s, const ViommuTopology *topology,
-                                uint32_t index, Error **errp)
+/* Puts the array of the model into the config space, if the user wants one. */
+static bool set_topology(ViommuUnit *unit, const ViommuTopology *topology,
+                         Error **errp)
 {
+    VirtIOIOMMU *s = container_of(unit, VirtIOIOMMU, unit);
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
+    uint32_t index = unit->index;
     char sentence[256];
     size_t size;
 
-    viommu_engine_set_topology(s->engine, topology, index);
+    viommu_engine_set_topology(unit->engine, topology, index);
     if (s->topology == VIOMMU_ARRAY_OFF) {
         return true;
     }
@@ -128,13 +135,13 @@ static void reset_engine(VirtIOIOMMU *s,
                          void (*reset)(ViommuEngine *engine))
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
-    bool bypass = viommu_engine_bypass(s->engine);
+    bool bypass = viommu_engine_bypass(s->unit.engine);
 
     viommu_queue_cancel(s);
-    reset(s->engine);
+    reset(s->unit.engine);
     trace_viommu_reset(reset == viommu_engine_system_reset,
-                       viommu_engine_lingering(s->engine));
-    if (bypass != viommu_engine_bypass(s->engine)) {
+                       viommu_engine_lingering(s->unit.engine));
+    if (bypass != viommu_engine_bypass(s->unit.engine)) {
         vdev->generation++; /* GEN-7 */
     }
     viommu_refresh_config_copy(s);
@@ -152,7 +159,7 @@ static void viommu_device_reset(VirtIODevice *vdev)
 
     if (!s->in_bus_reset) {
         reset_engine(s, viommu_engine_driver_reset);
-        viommu_platform_look();
+        viommu_functions_look();
     }
 }
 
@@ -221,7 +228,7 @@ static ViommuRegion *collect_regions(VirtIOIOMMU *s, size_t *count)
     for (size_t i = 0; i < user; i++) {
         in[i] = s->resv_regions[i];
     }
-    n += viommu_platform_msi_region(&in[n]);
+    n += viommu_msi_region(&in[n]);
     *count = viommu_regions_collect(in, user, n, out, cap);
     if (*count > cap) {
         out = g_renew(ViommuRegion, out, *count);
@@ -306,6 +313,29 @@ static bool page_size_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
     return true;
 }
 
+static bool callback_resolve(void *opaque, uint32_t id, ViommuIdentity *out)
+{
+    return viommu_registry_resolve(opaque, id, out);
+}
+
+static bool callback_endpoint_id(void *opaque, void *endpoint, uint32_t *id)
+{
+    return viommu_registry_own_id(endpoint, id);
+}
+
+/* Their opaque is the unit, an endpoint's its space. */
+static const ViommuCallbacks callbacks = {
+    .abi_version = VIOMMU_ABI_VERSION,
+    .defer = viommu_space_defer,
+    .resolve = callback_resolve,
+    .endpoint_id = callback_endpoint_id,
+    .begin_switch = viommu_space_begin_switch,
+    .commit_switch = viommu_space_commit_switch,
+    .set_translating = viommu_space_set_translating,
+    .notify_map = viommu_space_notify_map,
+    .notify_unmap = viommu_space_notify_unmap,
+};
+
 static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
 {
     g_autofree ViommuRegion *regions = NULL;
@@ -342,7 +372,7 @@ static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
     /* PRB-D1: the whole list fits; 24 bytes a region. */
     config.probe_size = MAX(VIOMMU_PROBE_SIZE_MIN, 24 * config.region_count);
 
-    engine = viommu_engine_new(&config, &viommu_callbacks, s, error,
+    engine = viommu_engine_new(&config, &callbacks, &s->unit, error,
                                sizeof(error));
     if (!engine) {
         error_setg(errp, "virtio-iommu: %s", error);
@@ -363,15 +393,15 @@ static bool split_root_bus(VirtIOIOMMU *s, Error **errp)
         return true;
     }
     s->root_bus_text = g_strdup(s->root_bus);
-    s->root_bus_count = viommu_root_bus_split(s->root_bus_text, NULL, 0,
+    s->unit.root_bus_count = viommu_root_bus_split(s->root_bus_text, NULL, 0,
                                               sentence, sizeof(sentence));
-    if (!s->root_bus_count) {
+    if (!s->unit.root_bus_count) {
         error_setg(errp, "%s", sentence);
         return false;
     }
-    s->root_bus_names = g_new(const char *, s->root_bus_count);
-    viommu_root_bus_split(s->root_bus_text, s->root_bus_names,
-                          s->root_bus_count, sentence, sizeof(sentence));
+    s->unit.root_bus_names = g_new(const char *, s->unit.root_bus_count);
+    viommu_root_bus_split(s->root_bus_text, s->unit.root_bus_names,
+                          s->unit.root_bus_count, sentence, sizeof(sentence));
     return true;
 }
 
@@ -387,7 +417,7 @@ static bool find_transport(VirtIOIOMMU *s, Error **errp)
         (VirtIOMMIOProxy *)object_dynamic_cast(OBJECT(parent),
                                                TYPE_VIRTIO_MMIO);
 
-    if (s->transport) {
+    if (s->unit.transport) {
         return true;
     }
     if (!proxy) {
@@ -404,10 +434,15 @@ static bool find_transport(VirtIOIOMMU *s, Error **errp)
                    qdev_get_parent_bus(DEVICE(s))->name);
         return false;
     }
-    s->transport = parent;
-    s->on_mmio = true;
+    s->unit.transport = parent;
+    s->unit.on_mmio = true;
     s->config_limit = MMIO_CONFIG_WINDOW;
     return true;
+}
+
+static void kick(ViommuUnit *unit)
+{
+    viommu_queue_kick(container_of(unit, VirtIOIOMMU, unit));
 }
 
 static void viommu_device_realize(DeviceState *dev, Error **errp)
@@ -416,7 +451,7 @@ static void viommu_device_realize(DeviceState *dev, Error **errp)
     VirtIOIOMMU *s = VIRTIO_IOMMU(dev);
 
     /* Address spaces have the engine of the first time in hand. */
-    if (s->engine) {
+    if (s->unit.engine) {
         error_setg(errp, "a virtio-iommu cannot be realized a second time");
         return;
     }
@@ -426,15 +461,18 @@ static void viommu_device_realize(DeviceState *dev, Error **errp)
     if (!split_root_bus(s, errp)) {
         return;
     }
-    s->engine = new_engine(s, errp);
-    if (!s->engine) {
+    s->unit.device = OBJECT(s);
+    s->unit.kick = kick;
+    s->unit.set_topology = set_topology;
+    s->unit.engine = new_engine(s, errp);
+    if (!s->unit.engine) {
         return;
     }
     virtio_init(vdev, VIRTIO_ID_IOMMU, VIOMMU_CONFIG_SIZE);
     viommu_queue_init(s);
     viommu_refresh_config_copy(s);
 
-    if (!viommu_platform_add(s, errp)) {
+    if (!viommu_machine_add(&s->unit, errp)) {
         viommu_queue_cleanup(s);
         virtio_cleanup(vdev);
         return;
@@ -449,7 +487,7 @@ static void viommu_device_unrealize(DeviceState *dev)
     VirtIOIOMMU *s = VIRTIO_IOMMU(dev);
 
     qemu_unregister_reset(viommu_system_reset, s);
-    viommu_platform_remove(s);
+    viommu_machine_remove(&s->unit);
     viommu_queue_cleanup(s);
     virtio_cleanup(vdev);
 }
@@ -459,12 +497,12 @@ static void viommu_instance_finalize(Object *obj)
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
 
-    if (s->engine) {
+    if (s->unit.engine) {
         viommu_queue_finalize(s);
-        viommu_engine_free(s->engine);
+        viommu_engine_free(s->unit.engine);
     }
     g_free(s->resv_regions);
-    g_free(s->root_bus_names);
+    g_free(s->unit.root_bus_names);
     g_free(s->root_bus_text);
     g_free(s->array);
 }
@@ -489,7 +527,7 @@ static void visit_space(ViommuSpace *space, void *opaque)
     if (!visit_start_struct(v, NULL, NULL, 0, NULL)) {
         return;
     }
-    visit_u64(v, "id", viommu_platform_endpoint_id(space), NULL);
+    visit_u64(v, "id", viommu_registry_endpoint_id(space), NULL);
     visit_flag(v, "attached", stats.attached, NULL);
     visit_flag(v, "bypass", stats.bypass, NULL);
     visit_u64(v, "domain", stats.attached ? stats.domain : 0, NULL);
@@ -504,7 +542,7 @@ static void viommu_get_endpoints(Object *obj, Visitor *v, const char *name,
     if (!visit_start_list(v, name, NULL, 0, errp)) {
         return;
     }
-    viommu_platform_for_each_space(VIRTIO_IOMMU(obj), visit_space, v);
+    viommu_registry_for_each_space(&VIRTIO_IOMMU(obj)->unit, visit_space, v);
     visit_end_list(v, NULL);
 }
 
@@ -514,8 +552,8 @@ static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
     VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
     ViommuStats stats = { 0 };
 
-    if (s->engine) {
-        viommu_engine_stats(s->engine, &stats);
+    if (s->unit.engine) {
+        viommu_engine_stats(s->unit.engine, &stats);
     }
     if (!visit_start_struct(v, name, NULL, 0, errp)) {
         return;
@@ -540,9 +578,9 @@ static void viommu_build_tables(AcpiTableIf *obj, GArray *table_offsets,
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
 
-    if (s->on_mmio) {
-        viommu_platform_build_acpi(s, table_offsets, table_data, linker,
-                                   oem_id, oem_table_id);
+    if (s->unit.on_mmio) {
+        viommu_describe_in_acpi(&s->unit, table_offsets, table_data, linker,
+                                oem_id, oem_table_id);
     }
 }
 

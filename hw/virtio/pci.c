@@ -10,8 +10,8 @@
 #include "hw/qdev-properties-system.h"
 #include "hw/virtio/virtio-pci.h"
 
-#include "hw/platform/viommu-platform.h"
-#include "hw/virtio/viommu-device.h"
+#include "hw/machine/describe.h"
+#include "hw/virtio/device.h"
 
 OBJECT_DECLARE_SIMPLE_TYPE(VirtIOIOMMUPCI, VIRTIO_IOMMU_PCI)
 
@@ -39,7 +39,7 @@ static void viommu_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
                    BUS(bus)->name);
         return;
     }
-    dev->vdev.transport = DEVICE(proxy);
+    dev->vdev.unit.transport = DEVICE(proxy);
     dev->vdev.config_limit = DEVICE_CONFIG_WINDOW;
     object_property_set_link(OBJECT(dev), "primary-bus", OBJECT(bus),
                              &error_abort);
@@ -52,8 +52,8 @@ static void viommu_pci_build_tables(AcpiTableIf *obj, GArray *table_offsets,
                                     const char *oem_id,
                                     const char *oem_table_id)
 {
-    viommu_platform_build_acpi(&VIRTIO_IOMMU_PCI(obj)->vdev, table_offsets,
-                               table_data, linker, oem_id, oem_table_id);
+    viommu_describe_in_acpi(&VIRTIO_IOMMU_PCI(obj)->vdev.unit, table_offsets,
+                            table_data, linker, oem_id, oem_table_id);
 }
 
 static void viommu_pci_class_init(ObjectClass *klass, void *data)

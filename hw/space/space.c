@@ -11,8 +11,7 @@
 #include "hw/pci/pci_bus.h"
 #include "system/dma.h"
 
-#include "hw/platform/viommu-platform.h"
-#include "hw/virtio/viommu-device.h"
+#include "hw/space/space.h"
 #include "trace-viommu.h"
 
 #define TYPE_VIOMMU_MEMORY_REGION "virtio-iommu-memory-region"
@@ -68,7 +67,7 @@ static IOMMUTLBEntry viommu_translate(IOMMUMemoryRegion *mr, hwaddr addr,
 
     viommu_endpoint_translate(space->endpoint, addr, flag & IOMMU_RW, &t);
     if (t.fault_queued) {
-        viommu_queue_kick(space->s);
+        space->unit->kick(space->unit);
     }
 
     mask = MIN(t.mask, BLOCK_MASK_MAX);
@@ -174,7 +173,7 @@ static void reclaim_deferred(struct rcu_head *head)
 }
 
 /* translate() is only called within RCU critical sections. */
-static void callback_defer(void *opaque, ViommuDeferred *deferred)
+void viommu_space_defer(void *opaque, ViommuDeferred *deferred)
 {
     call_rcu1((struct rcu_head *)deferred->link, reclaim_deferred);
 }
@@ -185,27 +184,17 @@ static void set_translating(ViommuSpace *space, bool translating)
     memory_region_set_enabled(MEMORY_REGION(&space->iommu), translating);
 }
 
-static bool callback_resolve(void *opaque, uint32_t id, ViommuIdentity *out)
-{
-    return viommu_platform_resolve(opaque, id, out);
-}
-
-static bool callback_endpoint_id(void *opaque, void *endpoint, uint32_t *id)
-{
-    return viommu_platform_own_id(endpoint, id);
-}
-
-static void callback_begin_switch(void *opaque)
+void viommu_space_begin_switch(void *opaque)
 {
     memory_region_transaction_begin();
 }
 
-static void callback_commit_switch(void *opaque)
+void viommu_space_commit_switch(void *opaque)
 {
     memory_region_transaction_commit();
 }
 
-static void callback_set_translating(void *opaque, void *endpoint,
+void viommu_space_set_translating(void *opaque, void *endpoint,
                                      bool translating)
 {
     ViommuSpace *space = endpoint;
@@ -215,7 +204,7 @@ static void callback_set_translating(void *opaque, void *endpoint,
     set_translating(space, translating);
 }
 
-static void callback_notify_map(void *opaque, void *endpoint, uint64_t iova,
+void viommu_space_notify_map(void *opaque, void *endpoint, uint64_t iova,
                                 uint64_t last, uint64_t phys, uint32_t rights)
 {
     if (rights) {
@@ -224,7 +213,7 @@ static void callback_notify_map(void *opaque, void *endpoint, uint64_t iova,
     }
 }
 
-static void callback_notify_unmap(void *opaque, void *endpoint, uint64_t iova,
+void viommu_space_notify_unmap(void *opaque, void *endpoint, uint64_t iova,
                                   uint64_t last)
 {
     static const IOMMUNotifierFlag types[] = {
@@ -239,19 +228,13 @@ static void callback_notify_unmap(void *opaque, void *endpoint, uint64_t iova,
     }
 }
 
-const ViommuCallbacks viommu_callbacks = {
-    .abi_version = VIOMMU_ABI_VERSION,
-    .defer = callback_defer,
-    .resolve = callback_resolve,
-    .endpoint_id = callback_endpoint_id,
-    .begin_switch = callback_begin_switch,
-    .commit_switch = callback_commit_switch,
-    .set_translating = callback_set_translating,
-    .notify_map = callback_notify_map,
-    .notify_unmap = callback_notify_unmap,
-};
-
 /* -- birth and death of an address space -- */
+
+bool viommu_place_equal(const ViommuPlace *a, const ViommuPlace *b)
+{
+    return a->bus == b->bus && a->devfn == b->devfn &&
+           a->transport == b->transport;
+}
 
 static char *place_name(ViommuPlace place)
 {
@@ -285,18 +268,18 @@ static void release_place(ViommuSpace *space)
     object_unref(space->place_owner);
 }
 
-static void hold_iommu(ViommuSpace *space, VirtIOIOMMU *s)
+static void hold_iommu(ViommuSpace *space, ViommuUnit *unit)
 {
-    space->s = s;
-    object_ref(OBJECT(s->transport));
-    object_ref(OBJECT(s));
+    space->unit = unit;
+    object_ref(OBJECT(unit->transport));
+    object_ref(unit->device);
 }
 
 static void release_iommu(ViommuSpace *space)
 {
-    DeviceState *transport = space->s->transport;
+    DeviceState *transport = space->unit->transport;
 
-    object_unref(OBJECT(space->s));
+    object_unref(space->unit->device);
     object_unref(OBJECT(transport));
 }
 
@@ -328,14 +311,14 @@ ViommuSpace *viommu_space_new(ViommuPlace place)
     return space;
 }
 
-void viommu_space_bind(ViommuSpace *space, VirtIOIOMMU *s)
+void viommu_space_bind(ViommuSpace *space, ViommuUnit *unit)
 {
-    space->endpoint = viommu_endpoint_new(s->engine, space, NULL, 0);
+    space->endpoint = viommu_endpoint_new(unit->engine, space, NULL, 0);
     if (!space->endpoint) {
         /* The engine's settings are checked: GLib ends QEMU for no less. */
         g_error("virtio-iommu: no memory for an endpoint");
     }
-    hold_iommu(space, s);
+    hold_iommu(space, unit);
 
     memory_region_transaction_begin();
     set_translating(space, viommu_endpoint_translating(space->endpoint));

@@ -9,8 +9,8 @@
 #include "migration/qemu-file-types.h"
 #include "migration/vmstate.h"
 
-#include "hw/platform/viommu-platform.h"
-#include "hw/virtio/viommu-device.h"
+#include "hw/machine/functions.h"
+#include "hw/virtio/device.h"
 
 static bool put_bytes(void *ctx, const uint8_t *bytes, size_t size)
 {
@@ -30,8 +30,8 @@ static int put_state(QEMUFile *f, void *pv, size_t size,
     VirtIOIOMMU *s = pv;
 
     /* What was switched off unnoticed has no ID to save any more. */
-    viommu_platform_settle();
-    if (!viommu_engine_save(s->engine, put_bytes, f)) {
+    viommu_functions_settle();
+    if (!viommu_engine_save(s->unit.engine, put_bytes, f)) {
         error_report("virtio-iommu: the state cannot be saved: the stream "
                      "takes no more, or an attached endpoint has no ID now");
         return -EIO;
@@ -45,7 +45,7 @@ static int get_state(QEMUFile *f, void *pv, size_t size,
     VirtIOIOMMU *s = pv;
     char sentence[256];
 
-    if (!viommu_engine_load(s->engine, get_bytes, f, sentence,
+    if (!viommu_engine_load(s->unit.engine, get_bytes, f, sentence,
                             sizeof(sentence))) {
         error_report("virtio-iommu: the incoming state is not valid: %s",
                      sentence);
@@ -62,8 +62,8 @@ static int viommu_post_load(void *opaque, int version_id)
     char sentence[256];
 
     /* From now on a function that is switched off is noticed. */
-    viommu_platform_settle();
-    if (!viommu_engine_load_commit(s->engine, driven, sentence,
+    viommu_functions_settle();
+    if (!viommu_engine_load_commit(s->unit.engine, driven, sentence,
                                    sizeof(sentence))) {
         error_report("virtio-iommu: the incoming state does not fit this "
                      "machine: %s", sentence);

@@ -5,14 +5,12 @@
 #ifndef VIOMMU_MMIO_BUS_H
 #define VIOMMU_MMIO_BUS_H
 
-#include "hw/virtio/viommu-device.h"
+#include "hw/virtio/virtio.h"
 
-/*
- * Lets devices with iommu_platform=on do their DMA in an address space that an
- * IOMMU can manage, whether it comes before or after them on the command line.
- * When the module is loaded; does nothing if this QEMU has no virtio-mmio.
- */
-void viommu_mmio_hook_transports(void);
+/* The device that sits on the transport, NULL if none does. */
+VirtIODevice *viommu_mmio_device(DeviceState *transport);
+
+bool viommu_mmio_is_iommu(VirtIODevice *vdev);
 
 /* All transports of the machine, by address: the index counts in endpoint IDs. */
 GPtrArray *viommu_mmio_transports(void);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The model's way to the guest's firmware tables and device tree.
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "hw/acpi/aml-build.h"
+
+#include "hw/machine/describe.h"
+#include "hw/machine/fdt.h"
+#include "hw/machine/mmio-bus.h"
+#include "hw/machine/registry.h"
+
+/* Behind the header of the table; of size 0 before machine-done. */
+static struct {
+    uint8_t *body;
+    size_t size;
+} viot;
+
+void viommu_describe_in_fdt(Error **errp)
+{
+    GPtrArray *units = viommu_registry_units();
+    GPtrArray *transports = viommu_registry_transports();
+    g_autofree hwaddr *iommus = g_new0(hwaddr, units->len);
+    g_autofree hwaddr *endpoints = g_new0(hwaddr, transports->len);
+    size_t n = 0;
+
+    for (guint i = 0; i < units->len; i++) {
+        ViommuUnit *unit = g_ptr_array_index(units, i);
+
+        iommus[i] = unit->on_mmio ? viommu_mmio_base(unit->transport) : 0;
+    }
+    for (guint i = 0; i < transports->len; i++) {
+        DeviceState *transport = g_ptr_array_index(transports, i);
+
+        if (viommu_mmio_endpoint(transport)) {
+            endpoints[n++] = viommu_mmio_base(transport);
+        }
+    }
+    viommu_fdt_describe(viommu_registry_topology(), iommus, units->len,
+                        endpoints, n, errp);
+}
+
+void viommu_describe_in_viot(Error **errp)
+{
+    char sentence[VIOMMU_SENTENCE];
+    const ViommuTopology *topology = viommu_registry_topology();
+    size_t size = viommu_topology_viot(topology, NULL, 0, sentence,
+                                       sizeof(sentence));
+
+    viot.body = g_malloc(size);
+    if (!size || !viommu_topology_viot(topology, viot.body, size, sentence,
+                                       sizeof(sentence))) {
+        error_setg(errp, "%s", sentence);
+        return;
+    }
+    viot.size = size;
+}
+
+void viommu_describe_in_acpi(ViommuUnit *unit, GArray *table_offsets,
+                             GArray *table_data, BIOSLinker *linker,
+                             const char *oem_id, const char *oem_table_id)
+{
+    AcpiTable table = {
+        .sig = "VIOT", .rev = 0, .oem_id = oem_id, .oem_table_id = oem_table_id,
+    };
+    GPtrArray *units = viommu_registry_units();
+
+    /* One table describes all IOMMUs; the first of them brings it. */
+    if (!viot.size || !units->len || g_ptr_array_index(units, 0) != unit) {
+        return;
+    }
+    acpi_add_table(table_offsets, table_data);
+    acpi_table_begin(&table, table_data);
+    g_array_append_vals(table_data, viot.body, viot.size);
+    acpi_table_end(linker, &table);
+}

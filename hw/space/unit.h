@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An IOMMU without its virtio side: what address spaces and the machine know of
+ * it.  The virtio device has one and fills it in.  Under the big QEMU lock.
+ */
+#ifndef VIOMMU_UNIT_H
+#define VIOMMU_UNIT_H
+
+#include "hw/qdev-core.h"
+
+#include "viommu/viommu.h"
+
+#define TYPE_VIRTIO_IOMMU "virtio-iommu-device"
+
+typedef struct ViommuUnit ViommuUnit;
+
+struct ViommuUnit {
+    Object *device;             /* spaces hold references to it and its transport */
+    ViommuEngine *engine;       /* lives as long as the device */
+
+    /* A fault waits to be delivered.  Any thread. */
+    void (*kick)(ViommuUnit *unit);
+    /* The model of the machine is there; false, with @errp, if it does not fit. */
+    bool (*set_topology)(ViommuUnit *unit, const ViommuTopology *topology,
+                         Error **errp);
+
+    DeviceState *transport;     /* the PCI function or MMIO transport */
+    bool on_mmio;
+    const char **root_bus_names;
+    size_t root_bus_count;      /* 0: what no other unit names */
+    uint32_t index;             /* in the model */
+};
+
+#endif
