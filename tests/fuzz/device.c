@@ -4,7 +4,8 @@
  * a seed's random numbers have them.  One process and one QEMU per seed.
  *
  * Nothing that is done may end QEMU, keep it from answering, or make it print
- * an assertion or a sanitizer's report.  After each round a driver resets the
+ * an assertion or a sanitizer's report, or more than a line for each reset of
+ * a device.  After each round a driver resets the
  * device, which then has to work: no domain is left, what is mapped is reached,
  * and what is not mapped is not.
  */
@@ -20,6 +21,8 @@
 #define STEPS 250
 /* Seconds that one step may take; it usually is far less than a millisecond. */
 #define LIMIT 60
+/* Bytes that QEMU may take to say what broke a device. */
+#define LINE 128
 
 #define DISK 0x0038u /* 00:07.0 */
 #define PORT 0x0028u /* 00:05.0 */
@@ -42,6 +45,7 @@ typedef struct Fuzz {
     Queue disk_queue;
     uint64_t disk_header;
     bool log;
+    unsigned resets;    /* of either device, by its driver */
     unsigned *progress; /* steps so far, seen by whoever watches for a hang */
 } Fuzz;
 
@@ -495,6 +499,7 @@ static void disk_open(Fuzz *f)
     uint64_t next = f->vt->next_queue;
 
     disk_quiet(f);
+    f->resets++;
     g_assert_true(virtio_negotiate(&f->disk, F_VERSION_1 | F_ACCESS_PLATFORM));
     f->vt->next_queue = DISK_QUEUE;
     queue_init(&f->disk, &f->disk_queue, 0);
@@ -529,6 +534,36 @@ static void quiet_qmp(Fuzz *f, const char *command)
     qobject_unref(qtest_qmp(f->vt->qts, "{'execute': %s}", command));
 }
 
+/* How much this process' QEMU has printed. */
+static size_t printed(void)
+{
+    off_t size = lseek(STDERR_FILENO, 0, SEEK_END);
+    g_autofree char *text = g_malloc0((size_t)size + 1);
+    size_t bytes = 0;
+
+    g_assert_cmpint(pread(STDERR_FILENO, text, (size_t)size, 0), ==, size);
+    for (const char *line = text; *line;) {
+        size_t length = strcspn(line, "\n");
+
+        if (g_str_has_prefix(line, "qemu-system-")) {
+            bytes += length;
+        }
+        line += length + (line[length] == '\n');
+    }
+    return bytes;
+}
+
+/* QEMU looks each device's rings up again at every change of the memory topology. */
+static void change_topology_often(Fuzz *f)
+{
+    size_t before = printed();
+
+    for (unsigned i = 0; i < 64; i++) {
+        qtest_writeb(f->vt->qts, f->vt->iommu.device + CONFIG_BYPASS, i % 2);
+    }
+    g_assert_cmpuint(printed() - before, <=, 4 * LINE);
+}
+
 /* Whatever the driver's last words were: queues and features, some of them odd. */
 static void bring_up(Fuzz *f)
 {
@@ -541,13 +576,18 @@ static void bring_up(Fuzz *f)
     if (f->disk_present) {
         virtio_reset(&f->disk);
     }
+    f->resets++;
     vt->next_queue = QUEUE_BASE;
     offered = virtio_offered(&vt->iommu);
     if (!virtio_negotiate(&vt->iommu, one_in(f, 3) ? offered & any64(f) : F_USUAL)) {
         g_assert_true(virtio_negotiate(&vt->iommu, F_USUAL));
     }
     queue_init(&vt->iommu, &vt->req, 0);
+    if (one_in(f, 8)) {
+        vt->iommu.dma_base = vt_ram + RAM_SIZE - 16 - vt->next_queue;
+    }
     queue_init(&vt->iommu, &vt->evt, 1);
+    vt->iommu.dma_base = 0;
     if (!one_in(f, 6)) {
         virtio_driver_ok(&vt->iommu);
     }
@@ -658,6 +698,7 @@ static const Step steps[] = {
     {"poke", poke_registers, 12, true, true, false},
     {"queue", select_and_poke, 4, true, true, false},
     {"bypass", toggle_bypass, 4, true, true, false},
+    {"topology", change_topology_often, 1, true, true, false},
     {"config", write_pci_config, 1, true, false, false},
     {"edu", dma_by_edu, 20, true, false, false},
     {"disk", dma_by_disk, 10, true, true, true},
@@ -742,6 +783,7 @@ static void check(Fuzz *f)
         qtest_system_reset(vt->qts);
         find_devices(f);
     }
+    f->resets++;
     vt->next_queue = QUEUE_BASE;
     vt_bring_up(vt, F_USUAL, true);
     stats = read_stats(f);
@@ -837,6 +879,7 @@ static void run_seed(Fuzz *f)
         qatomic_inc(f->progress);
     }
     vt_free(vt);
+    g_assert_cmpuint(printed(), <=, (f->resets + 4) * LINE);
 }
 
 /* ---- the runner ---- */

@@ -323,6 +323,37 @@ static void malformed_chains_are_one_line_until_a_reset(void)
     vt_free(vt);
 }
 
+#define RNG 0x0038u /* 00:07.0 */
+
+static Vt *start_with_rng(void)
+{
+    return vt_boot("", "-device virtio-rng-pci,disable-legacy=on,addr=7.0");
+}
+
+/* A ring that goes beyond the end of memory is looked up at every change of the topology. */
+static void ring_beyond_memory_is_one_line_until_a_reset(void)
+{
+    Vt *vt = vt_logged(start_with_rng);
+    Virtio rng;
+    Queue queue;
+
+    virtio_probe(vt, &rng, RNG);
+    vt_bring_up(vt, F_USUAL, true);
+    for (unsigned round = 0; round < 3; round++) {
+        g_assert_true(virtio_negotiate(&rng, F_VERSION_1));
+        rng.dma_base = vt_ram + RAM_SIZE - 16 - vt->next_queue;
+        queue_init(&rng, &queue, 0);
+        virtio_driver_ok(&rng);
+        for (unsigned i = 0; i < 100; i++) {
+            assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+            assert_status(vt_detach(vt, 1, EDU0), VS_OK);
+        }
+        g_assert_cmphex(virtio_status(&rng) & STATUS_NEEDS_RESET, !=, 0);
+        g_assert_cmpuint(lines_printed(vt), ==, 1);
+    }
+    vt_free(vt);
+}
+
 static void corruption_asks_for_a_reset(void)
 {
     Vt *vt = vt_new();
@@ -748,6 +779,8 @@ static const Case cases[] = {
     {"GEN-13/malformed-chains-leave-qemu-alone", malformed_chains_leave_qemu_alone},
     {"GEN-13/malformed-chains-are-one-line-until-a-reset",
      malformed_chains_are_one_line_until_a_reset},
+    {"GEN-13/ring-beyond-memory-is-one-line-until-a-reset",
+     ring_beyond_memory_is_one_line_until_a_reset},
     {"GEN-13/table-after-direct-does-no-harm", table_after_direct_does_no_harm},
     {"W9/own-rings-are-not-translated", own_rings_are_not_translated},
     {"W13/ill-formed-input-keeps-the-device-working", ill_formed_input_keeps_the_device_working},

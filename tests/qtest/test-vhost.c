@@ -33,12 +33,16 @@
 
 enum {
     VU_GET_FEATURES = 1,
+    VU_SET_FEATURES = 2,
     VU_SET_MEM_TABLE = 5,
+    VU_SET_VRING_ADDR = 9,
     VU_GET_VRING_BASE = 11,
+    VU_SET_VRING_KICK = 12,
     VU_GET_PROTOCOL_FEATURES = 15,
     VU_GET_QUEUE_NUM = 17,
     VU_SET_BACKEND_REQ_FD = 21,
     VU_IOTLB = 22,
+    VU_GET_CONFIG = 24,
 };
 
 #define VU_BACKEND_IOTLB 1u
@@ -49,6 +53,8 @@ enum {
 #define VU_PROTOCOL_F_MQ BIT64(0)
 #define VU_PROTOCOL_F_REPLY_ACK BIT64(3)
 #define VU_PROTOCOL_F_BACKEND_REQ BIT64(5)
+#define VU_PROTOCOL_F_CONFIG BIT64(9)
+#define VU_PROTOCOL_F_USUAL (VU_PROTOCOL_F_MQ | VU_PROTOCOL_F_REPLY_ACK | VU_PROTOCOL_F_BACKEND_REQ)
 
 enum {
     IOTLB_MISS = 1,
@@ -83,6 +89,7 @@ typedef struct Region {
 
 typedef struct Backend {
     uint64_t features;
+    uint64_t protocol_features;
     int sock;
     int request_fd;
     GThread *thread;
@@ -92,6 +99,10 @@ typedef struct Backend {
     GArray *kept;    /* of Iotlb: the updates that are still in force */
     GArray *dropped; /* of Iotlb: invalidations since the last look */
     unsigned updates;
+    uint64_t accepted;     /* features, as QEMU has them */
+    uint64_t ring_uaddr;   /* the last ring's descriptors */
+    unsigned starts;       /* of queues */
+    unsigned plain_starts; /* of those, with guest-physical addresses in the rings */
 } Backend;
 
 static uint64_t iotlb_last(const Iotlb *e)
@@ -184,6 +195,26 @@ static void take_regions(Backend *b, const uint8_t *payload)
     g_mutex_unlock(&b->lock);
 }
 
+static void take_start(Backend *b, const Header *header, const uint8_t *payload)
+{
+    g_mutex_lock(&b->lock);
+    switch (header->request) {
+    case VU_SET_FEATURES:
+        memcpy(&b->accepted, payload, sizeof(b->accepted));
+        break;
+    case VU_SET_VRING_ADDR:
+        memcpy(&b->ring_uaddr, payload + 8, sizeof(b->ring_uaddr));
+        break;
+    case VU_SET_VRING_KICK:
+        b->starts++;
+        b->plain_starts += !(b->accepted & F_ACCESS_PLATFORM);
+        break;
+    default:
+        break;
+    }
+    g_mutex_unlock(&b->lock);
+}
+
 static void *serve(void *opaque)
 {
     Backend *b = opaque;
@@ -208,7 +239,7 @@ static void *serve(void *opaque)
             number = b->features;
             break;
         case VU_GET_PROTOCOL_FEATURES:
-            number = VU_PROTOCOL_F_MQ | VU_PROTOCOL_F_REPLY_ACK | VU_PROTOCOL_F_BACKEND_REQ;
+            number = b->protocol_features;
             break;
         case VU_GET_QUEUE_NUM:
             number = 16;
@@ -220,6 +251,7 @@ static void *serve(void *opaque)
             answers = header.flags & VU_NEED_REPLY;
             break;
         }
+        take_start(b, &header, payload);
         if (header.request == VU_SET_MEM_TABLE) {
             take_regions(b, payload);
         } else if (header.request == VU_IOTLB) {
@@ -232,7 +264,9 @@ static void *serve(void *opaque)
             b->request_fd = fds[0];
             fd_count = 0;
         }
-        if (answers) {
+        if (header.request == VU_GET_CONFIG) {
+            reply(b->sock, header.request, payload, header.size);
+        } else if (answers) {
             reply(b->sock, header.request, &number, sizeof(number));
         }
         while (fd_count) {
@@ -249,6 +283,7 @@ static Backend *backend_with(const char *name, uint64_t features)
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
     b->features = features | F_VERSION_1 | VU_F_PROTOCOL_FEATURES;
+    b->protocol_features = VU_PROTOCOL_F_USUAL;
     g_assert_cmpuint(strlen(name) + 1, <, sizeof(addr.sun_path));
     memcpy(addr.sun_path + 1, name, strlen(name));
     b->sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -876,6 +911,229 @@ static void backend_that_knows_no_iommu_behind_one(void)
 }
 
 /* ------------------------------------------------------------------ */
+/* Drivers that do not take ACCESS_PLATFORM                            */
+
+#define BLK "-device vhost-user-blk-pci,bus=rp,addr=0.0,chardev=vu,num-queues=2," ON_PCI
+#define SCSI "-device vhost-user-scsi-pci,bus=rp,addr=0.0,chardev=vu," ON_PCI
+#define VSOCK "-device vhost-user-vsock-pci,bus=rp,addr=0.0,chardev=vu," ON_PCI
+#define ON_PCI "iommu_platform=on,disable-legacy=on"
+
+/* QEMU's addresses lie above what q35 translates by default. */
+static Bench *bench_of_64_bits(const char *device, uint64_t features)
+{
+    Bench *t = g_new0(Bench, 1);
+    g_autofree char *name = g_strdup_printf("viommu-test-%d", getpid());
+    g_autofree char *args = g_strdup_printf(MACHINE_ARGS, name, device, "");
+
+    t->backend = backend_with(name, features);
+    t->backend->protocol_features |=
+        strcmp(device, BLK) && strcmp(device, VSOCK) ? 0 : VU_PROTOCOL_F_CONFIG;
+    t->vt = vt_new_with("aw-bits=64", args);
+    bridge_open(t->vt, PORT, 1, 1);
+    virtio_probe(t->vt, &t->dev, FUNCTION);
+    return t;
+}
+
+/* Waits for the last word to the back end; how often it was started in the meantime. */
+static unsigned starts(Bench *t)
+{
+    unsigned n;
+
+    virtio_reset(&t->dev);
+    vt_settle(t->vt);
+    g_mutex_lock(&t->backend->lock);
+    n = t->backend->starts;
+    t->backend->starts = 0;
+    g_mutex_unlock(&t->backend->lock);
+    return n;
+}
+
+static uint64_t backend_uaddr(Bench *t, uint64_t phys)
+{
+    uint64_t uaddr;
+
+    g_mutex_lock(&t->backend->lock);
+    uaddr = uaddr_of(t->backend, phys, PAGE);
+    g_mutex_unlock(&t->backend->lock);
+    g_assert_cmphex(uaddr, !=, 0);
+    return uaddr;
+}
+
+/* A driver's ways past the negotiation. */
+static const struct {
+    uint64_t features;
+    uint8_t status;
+} decliners[] = {
+    {0, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_DRIVER_OK},
+    {0, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_DRIVER_OK | STATUS_FEATURES_OK},
+    {F_VERSION_1, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_DRIVER_OK},
+    /* Starts with its first kick. */
+    {0, STATUS_ACKNOWLEDGE | STATUS_DRIVER},
+};
+
+static void decline(Bench *t, unsigned way)
+{
+    virtio_choose(&t->dev, decliners[way].features);
+    t->vt->next_queue = QUEUE_BASE + 0x10000;
+    queue_init(&t->dev, &t->queues[0], 0);
+    queue_init(&t->dev, &t->queues[1], 1);
+    virtio_set_status(&t->dev, decliners[way].status);
+    queue_kick(&t->queues[0]);
+    vt_settle(t->vt);
+}
+
+/*
+ * The rings' I/O addresses are QEMU's own addresses of them, which a back end that was
+ * not told to translate takes them for; then it follows the descriptors to any page.
+ */
+static void driver_that_declines_stays_behind_the_iommu(void)
+{
+    static const char *const devices[] = {FS, NET, BLK};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(devices); i++) {
+        Bench *t = bench_of_64_bits(devices[i], F_ACCESS_PLATFORM);
+
+        attach_with_queues(t, 1);
+        assert_status(vt_map(t->vt, 1, IOVA, IOVA + PAGE - 1, page(0), MAP_RW), VS_OK);
+        bench_start(t);
+        t->dev.dma_base = backend_uaddr(t, QUEUE_BASE) - QUEUE_BASE;
+        assert_status(vt_map(t->vt, 1, QUEUE_BASE + t->dev.dma_base,
+                             ARENA_BASE + t->dev.dma_base - 1, QUEUE_BASE, MAP_RW),
+                      VS_OK);
+        g_assert_cmpuint(starts(t), >, 0);
+        for (unsigned way = 0; way < G_N_ELEMENTS(decliners); way++) {
+            bool kicks = !(decliners[way].status & STATUS_DRIVER_OK);
+
+            decline(t, way);
+            if (!kicks || i == 2) {
+                assert_given(t, IOVA, IOVA, IOVA + PAGE - 1, page(0));
+                assert_refused_to_backend(t, page(0), IOTLB_READ);
+                g_assert_cmpuint(starts(t), >, 0);
+                g_assert_cmphex(t->backend->ring_uaddr, ==, t->queues[1].desc + t->dev.dma_base);
+            } else {
+                g_assert_cmpuint(starts(t), ==, 0);
+            }
+            g_assert_cmpuint(t->backend->plain_starts, ==, 0);
+        }
+        vt_assert_alive(t->vt);
+        bench_free(t);
+    }
+}
+
+static void mmio_driver_that_declines_stays_behind_the_iommu(void)
+{
+    g_autofree char *name = g_strdup_printf("viommu-test-%d", getpid());
+    Bench *t = g_new0(Bench, 1);
+
+    t->backend = backend_new(name);
+    t->vt = vt_machine_microvm(MMIO_ARGS "%s", name, MMIO_IOMMU MMIO_FS);
+    virtio_mmio_probe(t->vt, &t->vt->iommu, TRANSPORT(1), ID_IOMMU);
+    vt_bring_up(t->vt, F_USUAL, true);
+    virtio_mmio_probe(t->vt, &t->dev, TRANSPORT(2), ID_FS);
+    assert_status(vt_attach(t->vt, 1, ON_TRANSPORT, 0), VS_OK);
+    assert_status(vt_map(t->vt, 1, QUEUE_BASE, ARENA_BASE - 1, QUEUE_BASE, MAP_RW), VS_OK);
+    for (unsigned way = 0; way < 3; way++) {
+        decline(t, way);
+        assert_refused_to_backend(t, page(0), IOTLB_READ);
+        g_assert_cmpuint(starts(t), >, 0);
+        g_assert_cmpuint(t->backend->plain_starts, ==, 0);
+    }
+    bench_free(t);
+}
+
+/* Registers of a legacy transport, whose driver sees no feature above bit 31. */
+#define LEGACY_PAGE_SIZE 0x028
+#define LEGACY_Q_ALIGN 0x03c
+#define LEGACY_Q_PFN 0x040
+
+static void legacy_driver_stays_behind_the_iommu(void)
+{
+    g_autofree char *name = g_strdup_printf("viommu-test-%d", getpid());
+    Bench *t = g_new0(Bench, 1);
+
+    t->backend = backend_new(name);
+    t->vt = vt_machine_microvm(MMIO_ARGS "%s", name,
+                               "-machine acpi=on,pcie=on -global virtio-mmio.force-legacy=on "
+                               "-device virtio-iommu-pci,root-bus=main-system-bus " MMIO_FS);
+    t->dev = (Virtio){.vt = t->vt, .mmio = TRANSPORT(2)};
+    g_assert_cmpuint(mmio_read(&t->dev, MMIO_VERSION), ==, 1);
+    g_assert_cmpuint(mmio_read(&t->dev, MMIO_DEVICE_ID), ==, ID_FS);
+    mmio_write(&t->dev, MMIO_STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
+    mmio_write(&t->dev, MMIO_GFSELECT, 0);
+    mmio_write(&t->dev, MMIO_GF, 0);
+    mmio_write(&t->dev, LEGACY_PAGE_SIZE, PAGE);
+    for (unsigned i = 0; i < 2; i++) {
+        mmio_write(&t->dev, MMIO_Q_SELECT, i);
+        mmio_write(&t->dev, MMIO_Q_SIZE, 64);
+        mmio_write(&t->dev, LEGACY_Q_ALIGN, PAGE);
+        mmio_write(&t->dev, LEGACY_Q_PFN, (uint32_t)((QUEUE_BASE + i * 0x3000) / PAGE));
+    }
+    mmio_write(&t->dev, MMIO_STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_DRIVER_OK);
+    assert_given(t, page(0), 0, UINT64_MAX, 0);
+    g_assert_cmpuint(starts(t), >, 0);
+    g_assert_cmpuint(t->backend->plain_starts, ==, 0);
+    bench_free(t);
+}
+
+/* Some devices do not look whether their back end offers the bit. */
+static void backend_that_cannot_translate_is_not_started(void)
+{
+    static const char *const devices[] = {SCSI, VSOCK};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(devices); i++) {
+        Bench *t = bench_of_64_bits(devices[i], 0);
+
+        attach_with_queues(t, 1);
+        bench_start(t);
+        g_assert_cmpuint(starts(t), ==, 0);
+        for (unsigned way = 0; way < G_N_ELEMENTS(decliners); way++) {
+            decline(t, way);
+            g_assert_cmpuint(starts(t), ==, 0);
+        }
+        vt_assert_alive(t->vt);
+        bench_free(t);
+    }
+}
+
+/* ------------------------------------------------------------------ */
+/* What QEMU prints                                                    */
+
+static Vt *start_for_logging(void)
+{
+    g_autofree char *name = g_strdup_printf("viommu-test-%d", getpid());
+    g_autofree char *args = g_strdup_printf(MACHINE_ARGS, name, FS, "");
+
+    return vt_new_with("", args);
+}
+
+/* Mapped to registers: the back end is given nothing, however often it asks. */
+static void misses_at_registers_are_one_line(void)
+{
+    Bench *t = g_new0(Bench, 1);
+    g_autofree char *name = g_strdup_printf("viommu-test-%d", getpid());
+    g_autofree char *printed = NULL;
+    unsigned lines = 0;
+
+    t->backend = backend_new(name);
+    t->vt = vt_logged(start_for_logging);
+    bridge_open(t->vt, PORT, 1, 1);
+    virtio_probe(t->vt, &t->dev, FUNCTION);
+    attach_with_queues(t, 1);
+    assert_status(vt_map(t->vt, 1, IOVA, IOVA + PAGE - 1, t->vt->edu[0].regs, MAP_RW), VS_OK);
+    bench_start(t);
+    g_free(vt_printed(t->vt));
+    for (unsigned i = 0; i < 100; i++) {
+        assert_refused_to_backend(t, IOVA, IOTLB_READ);
+    }
+    printed = vt_printed(t->vt);
+    for (const char *p = printed; (p = strchr(p, '\n')); p++) {
+        lines++;
+    }
+    g_assert_cmpuint(lines, <=, 1);
+    bench_free(t);
+}
+
+/* ------------------------------------------------------------------ */
 /* Everything at once                                                  */
 
 #define SLOTS 12u
@@ -1033,7 +1291,15 @@ static const Case cases[] = {
     {"MOD-9/mmio-endpoint-is-served", mmio_endpoint_is_served},
     {"MOD-9/back-end-that-knows-no-iommu", backend_that_knows_no_iommu},
     {"MOD-9/back-end-that-knows-no-iommu-behind-one", backend_that_knows_no_iommu_behind_one},
+    {"MOD-9/mmio-driver-that-declines-stays-behind-the-iommu",
+     mmio_driver_that_declines_stays_behind_the_iommu},
+    {"MOD-9/legacy-driver-stays-behind-the-iommu", legacy_driver_stays_behind_the_iommu},
+    {"OPS-5/driver-that-declines-stays-behind-the-iommu",
+     driver_that_declines_stays_behind_the_iommu},
+    {"OPS-5/back-end-that-cannot-translate-is-not-started",
+     backend_that_cannot_translate_is_not_started},
     {"MAP-6/misses-are-answered", misses_are_answered},
+    {"GEN-13/misses-at-registers-are-one-line", misses_at_registers_are_one_line},
     {"MAP-6/answers-are-not-too-small", answers_are_not_too_small},
     {"MAP-6/writes-to-read-only-memory", writes_to_read_only_memory},
     {"W8/incongruent-mappings", incongruent_mappings},

@@ -282,7 +282,7 @@ uint64_t virtio_offered(Virtio *dev)
     return low | (uint64_t)qtest_readl(qts, window) << 32;
 }
 
-bool virtio_negotiate(Virtio *dev, uint64_t features)
+void virtio_choose(Virtio *dev, uint64_t features)
 {
     virtio_reset(dev);
     return virtio_accept(dev, features);
@@ -293,15 +293,19 @@ bool virtio_accept(Virtio *dev, uint64_t features)
     QTestState *qts = dev->vt->qts;
     uint64_t select = dev->mmio ? dev->mmio + MMIO_GFSELECT : dev->common + COMMON_GFSELECT;
     uint64_t window = dev->mmio ? dev->mmio + MMIO_GF : dev->common + COMMON_GF;
-    uint8_t status = STATUS_ACKNOWLEDGE | STATUS_DRIVER;
 
     virtio_set_status(dev, STATUS_ACKNOWLEDGE);
-    virtio_set_status(dev, status);
+    virtio_set_status(dev, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
     qtest_writel(qts, select, 0);
     qtest_writel(qts, window, (uint32_t)features);
     qtest_writel(qts, select, 1);
     qtest_writel(qts, window, (uint32_t)(features >> 32));
-    virtio_set_status(dev, status | STATUS_FEATURES_OK);
+}
+
+bool virtio_negotiate(Virtio *dev, uint64_t features)
+{
+    virtio_choose(dev, features);
+    virtio_set_status(dev, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK);
     if (!(virtio_status(dev) & STATUS_FEATURES_OK)) {
         return false;
     }

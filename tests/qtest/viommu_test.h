@@ -224,8 +224,9 @@ uint8_t virtio_status(Virtio *dev);
 void virtio_set_status(Virtio *dev, uint8_t status);
 void virtio_reset(Virtio *dev);
 uint64_t virtio_offered(Virtio *dev);
-/* Resets, then goes to FEATURES_OK with exactly `features`; false if the device
- * takes FEATURES_OK back. */
+/* Resets and writes `features`; what else a driver does then is left to the caller. */
+void virtio_choose(Virtio *dev, uint64_t features);
+/* The same, then goes to FEATURES_OK; false if the device takes FEATURES_OK back. */
 bool virtio_negotiate(Virtio *dev, uint64_t features);
 /* The same of a device that somebody else has reset. */
 bool virtio_accept(Virtio *dev, uint64_t features);
