@@ -885,6 +885,19 @@ static void manages_pci_too(void)
     vt_free(vt);
 }
 
+static void own_rings_are_not_translated(void)
+{
+    Vt *vt = machine("%s", IOMMU ",iommu_platform=on,boot-bypass=off");
+
+    find_iommu(vt);
+    vt_bring_up(vt, F_USUAL | F_ACCESS_PLATFORM, true);
+    vt_set_bypass(vt, 0);
+    vt_assert_alive(vt);
+    assert_status(vt_attach(vt, 1, EP(1), 0), VS_NOENT);
+    vt_assert_alive(vt);
+    vt_free(vt);
+}
+
 /* The one on PCI takes what is left: the transports; or the other way round. */
 static void both_kinds_share_the_machine(void)
 {
@@ -1083,6 +1096,7 @@ static const Case cases[] = {
     {NAMED("OPS-5", "unattached-reaches-nothing"), unattached_reaches_nothing},
     {NAMED("RSV-5", "message-window-is-reserved"), message_window_is_reserved},
     {NAMED("UNM-5", "unmapped-is-out-of-reach"), unmapped_is_out_of_reach},
+    {NAMED("W9", "own-rings-are-not-translated"), own_rings_are_not_translated},
 };
 
 VT_MAIN_ARCH(ARCH, cases)

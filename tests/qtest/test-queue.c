@@ -766,6 +766,24 @@ static void own_rings_are_not_translated(void)
     }
 }
 
+/* A driver that does not take the bit is refused; one that does not ask is served as it is. */
+static void platform_translation_declined(void)
+{
+    Vt *vt = vt_boot("iommu_platform=on,boot-bypass=off", "");
+    Virtio *iommu = &vt->iommu;
+
+    g_assert_false(virtio_negotiate(iommu, F_USUAL));
+    virtio_choose(iommu, F_USUAL);
+    queue_init(iommu, &vt->req, 0);
+    queue_init(iommu, &vt->evt, 1);
+    virtio_set_status(iommu, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_DRIVER_OK);
+    vt_assert_alive(vt);
+    assert_status(vt_attach(vt, 1, IOMMU_BDF, 0), VS_NOENT);
+    vt_bring_up(vt, F_USUAL | F_ACCESS_PLATFORM, true);
+    vt_assert_alive(vt);
+    vt_free(vt);
+}
+
 static const Case cases[] = {
     {"GEN-2/corruption-asks-for-a-reset", corruption_asks_for_a_reset},
     {"GEN-4/one-queue-reset", one_queue_reset},
@@ -783,6 +801,7 @@ static const Case cases[] = {
      ring_beyond_memory_is_one_line_until_a_reset},
     {"GEN-13/table-after-direct-does-no-harm", table_after_direct_does_no_harm},
     {"W9/own-rings-are-not-translated", own_rings_are_not_translated},
+    {"W9/platform-translation-declined", platform_translation_declined},
     {"W13/ill-formed-input-keeps-the-device-working", ill_formed_input_keeps_the_device_working},
     {"W13/ill-formed-input-prints-nothing", ill_formed_input_prints_nothing},
     {"W24/huge-unmap-lets-others-have-a-turn", huge_unmap_lets_others_have_a_turn},

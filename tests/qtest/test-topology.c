@@ -850,6 +850,32 @@ static void each_iommu_has_its_own_endpoints(void)
     vt_free(vt);
 }
 
+/* Told to use a platform translation, neither uses the other's, nor its own. */
+static void rings_of_two_iommus_are_not_translated(void)
+{
+    const uint64_t features = F_USUAL | F_ACCESS_PLATFORM;
+    Vt *vt = vt_boot("iommu_platform=on,boot-bypass=off",
+                     "-device pxb-pcie,id=pxb,bus_nr=0x20,addr=5.0 "
+                     "-device virtio-iommu-pci,id=iommu1,bus=pcie.0,addr=7.0,root-bus=pxb,"
+                     "iommu_platform=on,boot-bypass=off");
+    Vt other = *vt;
+
+    vt_bring_up(vt, features, true);
+    other.next_queue += 8 * 0x3000;
+    other.arena += 4 * MIB;
+    virtio_probe(&other, &other.iommu, IOMMU2);
+    other.iommu.vt = &other;
+    vt_bring_up(&other, features, true);
+    vt_set_bypass(vt, 0);
+    vt_set_bypass(&other, 0);
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_status(vt_attach(vt, 1, IOMMU2, 0), VS_NOENT);
+    assert_status(vt_attach(&other, 1, IOMMU_BDF, 0), VS_NOENT);
+    vt_assert_alive(vt);
+    vt_assert_alive(&other);
+    vt_free(vt);
+}
+
 static void one_iommus_reset_and_bypass_are_its_own(void)
 {
     Vt other;
@@ -1328,6 +1354,7 @@ static const Case cases[] = {
     {"W23/one-commit-for-a-change", one_commit_for_a_change},
     {"W23/one-commit-for-vfs-that-go", one_commit_for_vfs_that_go},
     {"W23/one-commit-for-a-function-that-goes", one_commit_for_a_function_that_goes},
+    {"W9/rings-of-two-iommus-are-not-translated", rings_of_two_iommus_are_not_translated},
     {"MOD-7/each-iommu-has-its-own-endpoints", each_iommu_has_its_own_endpoints},
     {"MOD-7/reset-and-bypass-are-its-own", one_iommus_reset_and_bypass_are_its_own},
     {"MOD-7/impossible-sets-of-iommus", impossible_sets_of_iommus},
