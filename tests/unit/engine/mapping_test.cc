@@ -224,6 +224,16 @@ TEST_F(ReservedMapping, RSV_4_OverlapIsInval)
     EXPECT_EQ(machine.map(1, 0xfef00000, 0xfef00fff, 0x5000), OK);
 }
 
+TEST_F(ReservedMapping, RSV_4_OverlapInOneByte)
+{
+    machine.add(0x38, {{0x90fff, 0x92000, VIOMMU_RESV_RESERVED}});
+    EXPECT_EQ(machine.attach(1, 0x38), OK);
+    EXPECT_EQ(machine.map(1, 0x90000, 0x90fff, 0x5000), INVAL);
+    EXPECT_EQ(machine.map(1, 0x92000, 0x92fff, 0x5000), INVAL);
+    EXPECT_EQ(machine.map(1, 0x8f000, 0x8ffff, 0x5000), OK);
+    EXPECT_EQ(machine.map(1, 0x93000, 0x93fff, 0x5000), OK);
+}
+
 TEST_F(ReservedMapping, RSV_4_OfAnyEndpointInTheDomain)
 {
     machine.add(0x38, {{0x80000, 0x80fff, VIOMMU_RESV_RESERVED}});

@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Breaks decisions of the engine one by one; for each, a named unit test has to fail.
+
+A copy of the tree is built without optimisation, once as it is and once per mutation, of
+which only one file and one program are new.  With --check nothing is built: each text that
+a mutation replaces has to be there exactly once, and its test has to exist.
+"""
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROOMS = ("engine", "include", "topology", "tests/unit/engine")
+LIMIT = 120  # seconds for one test
+
+
+class Mutation(NamedTuple):
+    file: str
+    text: str
+    instead: str
+    test: str
+    program: str = "engine"
+
+
+MUTATIONS = (
+    # Translation
+    Mutation("engine/endpoint.cc", "if (retired.load(std::memory_order_acquire)) {",
+             "if (false) {", "Members.W18_RetiredOutOfBypassIsBlocked"),
+    Mutation("engine/endpoint.cc", "return engine.bypass_for_lookup() ? identity(UINT64_MAX)",
+             "return true ? identity(UINT64_MAX)",
+             "Device.OPS_5_UnattachedWithoutBypassReachesNothing"),
+    Mutation("engine/endpoint.cc", "region->subtype == VIOMMU_RESV_MSI",
+             "region->subtype != VIOMMU_RESV_MSI",
+             "ReservedMapping.RSV_5_ReservedFaultsAndMsiPasses"),
+    Mutation("engine/endpoint.cc", "mapping->iova - mapping->phys)", "0)",
+             "Translate.W8_BlockIsCongruentWithThePhysicalAddress"),
+    Mutation("engine/endpoint.cc", "const uint32_t refused = access & ~out.rights;",
+             "const uint32_t refused = out.rights ? 0 : access;", "Map.MAP_6_NoWriteWithoutTheRight"),
+    Mutation("engine/endpoint.cc", " || (access & ~out.rights) != 0) {", ") {",
+             "Lanes.MAP_6_FaultsAreNotRemembered"),
+    Mutation("engine/endpoint.cc", " || !here->mappings.holds(hit.sighting)", "",
+             "Lanes.UNM_5_NotBeyondTheMapping"),
+    Mutation("engine/endpoint.cc", "engine.route_version().peek() != hit.route || ", "",
+             "Lanes.DET_4_NotBeyondTheAttachment"),
+    # Requests
+    Mutation("engine/requests.cc", "if (request.reserved != 0) {", "if (false) {",
+             "Attach.ATT_1_ReservedNotZeroIsInval"),
+    Mutation("engine/requests.cc", "if (target && target->bypass != bypass) {", "if (false) {",
+             "Attach.ATT_5_FlagThatDisagreesIsInval"),
+    Mutation("engine/requests.cc", "if (target->mappings.overlaps(region.start, region.last)) {",
+             "if (false) {", "Attach.ATT_9_IncompatibleReservedRegionIsUnsupp"),
+    Mutation("engine/requests.cc", "domains_.size() - (current_dies ? 1 : 0) >=",
+             "domains_.size() >", "Attach.W11_DomainQuotaIsNomem"),
+    Mutation("engine/requests.cc", " || !contains(endpoint.members, who->member)) {", ") {",
+             "Members.W17_DetachOfOneKeepsTheOthersAttached"),
+    Mutation("engine/requests.cc", "if (regions_overlap(settings_.regions, mapping.iova, "
+             "mapping.last)) {", "if (false) {", "ReservedMapping.RSV_4_OverlapIsInval"),
+    Mutation("engine/requests.cc", "if (with_own_regions_ > 0) {", "if (with_own_regions_ > 1) {",
+             "ReservedMapping.RSV_4_OfAnyEndpointInTheDomain"),
+    Mutation("engine/requests.cc", "if (mapping_count_ >= settings_.max_mappings ||",
+             "if (mapping_count_ > settings_.max_mappings ||",
+             "SmallQuota.W11_MappingQuotaIsNomem"),
+    Mutation("engine/requests.cc", "memory_ -= before - domain->mappings.memory();",
+             "memory_ -= 0;", "SmallMemory.W11_MemoryQuotaIsNomem"),
+    Mutation("engine/requests.cc", "notify_unmap(*endpoint, removed->first, removed->last);",
+             "notify_unmap(*endpoint, request.virt_start, removed->first);",
+             "Blocked.W24_ManyAreAnnouncedTogether"),
+    Mutation("engine/requests.cc", "if (area.size() < settings_.probe_size) {",
+             "if (area.empty()) {", "Probe.PRB_7_SmallAreaIsInvalInItsLastBytes"),
+    Mutation("engine/requests.cc", "std::fill_n(tail, wire::kTailSize, uint8_t{0});",
+             "std::fill_n(tail, 1, uint8_t{0});", "Requests.OPS_4_TailReservedIsZero"),
+    # Settings and regions
+    Mutation("engine/settings.cc", "if (mapping.last < mapping.iova) {", "if (false) {",
+             "Map.MAP_D1_W1_InvertedIsInval"),
+    Mutation("engine/settings.cc", "(mapping.iova | mapping.phys | (mapping.last + 1))",
+             "(mapping.iova | (mapping.last + 1))", "Map.MAP_1_W8_MisalignedIsRange"),
+    Mutation("engine/settings.cc", "mapping.last - mapping.iova > UINT64_MAX - mapping.phys",
+             "false", "Map.MAP_D3_PhysicalRangeMustNotWrap"),
+    Mutation("engine/settings.cc", "mapping.last > input_last", "mapping.iova > input_last",
+             "NarrowInput.OPS_D2_OutsideTheInputRangeIsRange"),
+    Mutation("engine/regions.cc", "std::prev(after)->last >= first;",
+             "std::prev(after)->last > first;", "ReservedMapping.RSV_4_OverlapInOneByte"),
+    # The device
+    Mutation("engine/engine.cc", "reset(settings_.boot_bypass);", "reset(bypass());",
+             "Reset.CFG_5_SystemResetRestoresBypass"),
+    Mutation("engine/engine.cc", "    settle(endpoints_);\n    return true;",
+             "    return true;", "Order.W23_BypassWriteIsOneSwitchForAll"),
+    Mutation("engine/engine.cc", "faults_.close(endpoint.fault_source);", "",
+             "Faults.W18_RetiredEndpointsRecordsAreDiscarded"),
+    Mutation("engine/engine.cc", "if (std::exchange(endpoint->left_mappings, false)) {",
+             "if (std::exchange(endpoint->left_mappings, false) && false) {",
+             "Order.DET_4_DetachDropsCachesWhileTheListenersAreThere"),
+    Mutation("engine/engine.cc", "if (endpoint.map_listener && mapping.rights() != 0) {",
+             "if (endpoint.map_listener) {",
+             "Blocked.MAP_6_MappingWithoutRightsIsNotAnnounced"),
+    Mutation("engine/engine.cc", "if (attachment.domain != domain.get()) {", "if (false) {",
+             "Commit.W17_OneRequesterInTwoDomainsIsRefused"),
+    Mutation("engine/engine.cc", "who.endpoint->stable_retired()) {", "false) {",
+             "Members.W18_RetiredEndpointIsGone"),
+    # Faults
+    Mutation("engine/faults.cc", "directions &= ~record.directions;", "",
+             "Faults.W19_FLT_D3_OneRecordPerPageAndDirection"),
+    Mutation("engine/faults.cc", "of_source >= kFaultsPerEndpoint || ", "",
+             "Faults.W19_FLT_D3_OneEndpointCannotFillTheQueue"),
+    # Migration
+    Mutation("engine/stream.cc", "if (!first && mapping.iova <= previous_last) {",
+             "if (!first && mapping.iova < previous_last) {", "Load.MAP_2_OverlapInOneByte"),
+    Mutation("engine/stream.cc", "if (domain.bypass && !domain.mappings.empty()) {",
+             "if (false) {", "LoadRefuses.W4_Malformed"),
+    # The container
+    Mutation("engine/mapping_set.cc", "if (own(leaf->start[at]) <= mapping.last) {",
+             "if (own(leaf->start[at]) < mapping.last) {",
+             "ByteGranule.MAP_2_OverlapInOneByte"),
+    Mutation("engine/mapping_set.cc", "if (low && low->last >= first && low->iova < first) {",
+             "if (low && low->last > first && low->iova < first) {",
+             "ByteGranule.MAP_2_OverlapInOneByte"),
+    Mutation("engine/mapping_set.cc", "poke(set_.discards_, own(set_.discards_) + 1);", "",
+             "MappingSet.W7_W20_WhatIsSeenDuringARemovalHoldsNotAfterIt", "engine-mappings"),
+)
+
+
+def mutated(mutation, text):
+    return text.replace(mutation.text, mutation.instead)
+
+
+def applies(tree):
+    """Sentences about mutations that are none any more."""
+    tests = set()
+    for source in (tree / "tests/unit/engine").glob("*_test.cc"):
+        for suite, name in re.findall(r"^TEST(?:_[FP])?\(\s*(\w+),\s*(\w+)\)",
+                                      source.read_text(encoding="utf-8"), re.MULTILINE):
+            tests.add(f"{suite}.{name}")
+    wrong = []
+    for mutation in MUTATIONS:
+        found = (tree / mutation.file).read_text(encoding="utf-8").count(mutation.text)
+        if found != 1:
+            wrong.append(f"{mutation.file} holds {found} times, not once: {mutation.text!r}")
+        if mutation.test not in tests:
+            wrong.append(f"there is no test {mutation.test}")
+    return wrong
+
+
+def copy_tree(to):
+    for room in ROOMS:
+        shutil.copytree(REPOSITORY / room, to / room)
+    (to / "meson.build").write_text(
+        "project('mutations', 'c', 'cpp', default_options: ['cpp_std=c++20', 'buildtype=plain'])\n"
+        "cpp = meson.get_compiler('cpp')\n"
+        "viommu_inc = include_directories('include')\n"
+        "gtest = dependency('gtest', main: true)\n"
+        "subdir('topology')\nsubdir('engine')\nsubdir('tests/unit/engine')\n",
+        encoding="utf-8")
+
+
+class Tree:
+    def __init__(self, folder):
+        self.source = folder / "tree"
+        self.build = folder / "build"
+        self.source.mkdir()
+        copy_tree(self.source)
+        self.call("meson", "setup", self.build, self.source)
+
+    @staticmethod
+    def call(*words):
+        done = subprocess.run([str(word) for word in words], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+        if done.returncode:
+            sys.exit(f"{words[0]} failed:\n{done.stdout[-4000:]}")
+
+    def make(self, programs):
+        self.call("ninja", "-C", self.build,
+                  *(f"tests/unit/engine/{program}-test" for program in programs))
+
+    def passes(self, mutation):
+        """Whether the mutation's test, which has to be one of the program, passes."""
+        program = self.build / f"tests/unit/engine/{mutation.program}-test"
+        # Of a parameterized test all instances.
+        suite, _, name = mutation.test.partition(".")
+        names = f"{mutation.test}:*/{suite}.{name}/*"
+        try:
+            done = subprocess.run([program, f"--gtest_filter={names}"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, errors="replace",
+                                  timeout=LIMIT, check=False)
+        except subprocess.TimeoutExpired:
+            return False
+        if done.returncode == 0 and not re.search(r"\[  PASSED  \] [1-9]", done.stdout):
+            sys.exit(f"{mutation.program} ran no {mutation.test}")
+        return done.returncode == 0
+
+
+def survivors(tree, chosen):
+    tree.make(sorted({mutation.program for mutation in chosen}))
+    for mutation in chosen:
+        if not tree.passes(mutation):
+            sys.exit(f"{mutation.test} fails without any mutation")
+    alive = []
+    for mutation in chosen:
+        file = tree.source / mutation.file
+        whole = file.read_text(encoding="utf-8")
+        file.write_text(mutated(mutation, whole), encoding="utf-8")
+        tree.make([mutation.program])
+        caught = not tree.passes(mutation)
+        file.write_text(whole, encoding="utf-8")
+        print("caught  " if caught else "SURVIVED", f"{mutation.file}: {mutation.text!r} -> "
+              f"{mutation.instead!r} by {mutation.test}", flush=True)
+        if not caught:
+            alive.append(mutation)
+    return alive
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="build nothing")
+    parser.add_argument("--only", metavar="TEXT", default="",
+                        help="mutations whose file or test has this text in it")
+    options = parser.parse_args()
+    wrong = applies(REPOSITORY)
+    if wrong:
+        sys.exit("\n".join(wrong))
+    if options.check:
+        print(f"{len(MUTATIONS)} mutations apply")
+        return
+    chosen = [m for m in MUTATIONS if options.only in m.file or options.only in m.test]
+    with tempfile.TemporaryDirectory(prefix="viommu-mutations-") as name:
+        alive = survivors(Tree(Path(name)), chosen)
+    print(f"{len(chosen) - len(alive)} of {len(chosen)} mutations caught")
+    sys.exit(1 if alive else 0)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("NINJA_STATUS", "")
+    main()
