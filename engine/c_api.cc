@@ -24,7 +24,7 @@ bool callbacks_complete(const ViommuCallbacks &callbacks) noexcept
 {
     return callbacks.resolve && callbacks.endpoint_id && callbacks.begin_switch &&
            callbacks.commit_switch && callbacks.set_translating && callbacks.notify_map &&
-           callbacks.defer && callbacks.notify_unmap;
+           callbacks.defer && callbacks.notify_unmap && callbacks.drop_cached;
 }
 
 // Runs `step`, which yields an error message, empty on success.
@@ -234,18 +234,11 @@ void viommu_endpoint_set_listeners(ViommuEndpoint *endpoint, bool map, bool unma
     endpoint->engine.set_listeners(*endpoint, map, unmap);
 }
 
-void viommu_endpoint_for_each_mapping(ViommuEndpoint *endpoint, ViommuMappingVisitor visit,
-                                      void *ctx) noexcept
+void viommu_endpoint_replay(ViommuEndpoint *endpoint, ViommuMappingVisitor visit,
+                            void *ctx) noexcept
 {
     big_lock.assert_held();
-    const viommu::Domain *const domain = endpoint->stable_domain();
-    if (!domain) {
-        return;
-    }
-    const viommu::MappingSet &mappings = domain->mappings;
-    for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
-        visit(ctx, mapping->iova, mapping->last, mapping->phys, mapping->rights(), mapping->mmio());
-    }
+    endpoint->engine.replay(*endpoint, [=](auto... block) { visit(ctx, block...); });
 }
 
 void viommu_endpoint_stats(const ViommuEndpoint *endpoint, ViommuEndpointStats *out) noexcept

@@ -105,7 +105,7 @@ public:
 
     // What QEMU was last told, and what Engine::settle() still has to tell.
     bool translating VIOMMU_GUARDED_BY(big_lock) = false;
-    bool left_mappings VIOMMU_GUARDED_BY(big_lock) = false;
+    const Domain *left VIOMMU_GUARDED_BY(big_lock) = nullptr; // had mappings
     bool entered_translation VIOMMU_GUARDED_BY(big_lock) = false;
     bool entered_mappings VIOMMU_GUARDED_BY(big_lock) = false;
 

@@ -2,6 +2,7 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <unordered_map>
 #include <utility>
@@ -291,7 +292,7 @@ void Engine::point_to(Endpoint &endpoint, Domain *domain)
 {
     const Domain *const before = endpoint.stable_domain();
     if (before && !before->bypass) {
-        endpoint.left_mappings = true;
+        endpoint.left = before;
     }
     endpoint.domain.store(domain, std::memory_order_release);
     endpoint.entered_mappings = domain && !domain->bypass;
@@ -327,10 +328,19 @@ void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments,
 // DET-4, W23
 void Engine::settle(std::span<Endpoint *const> changed)
 {
-    // While the listeners of the old state are still there.
+    // Some listeners go with the switch, and those that come with it replay for
+    // themselves what is mapped: before it is when each hears of everything once.
     for (Endpoint *endpoint : changed) {
-        if (std::exchange(endpoint->left_mappings, false)) {
-            notify_unmap(*endpoint, 0, UINT64_MAX);
+        if (const Domain *const left = std::exchange(endpoint->left, nullptr)) {
+            tell_left(*endpoint, *left);
+        }
+    }
+    for (Endpoint *endpoint : changed) {
+        if (std::exchange(endpoint->entered_mappings, false) && endpoint->map_listener) {
+            const MappingSet &mappings = endpoint->stable_domain()->mappings;
+            for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
+                notify_map(*endpoint, *mapping);
+            }
         }
     }
 
@@ -339,50 +349,97 @@ void Engine::settle(std::span<Endpoint *const> changed)
             big_lock.assert_held();
             return endpoint->translating != must_translate(*endpoint);
         });
-    if (switches) {
-        told_others_ = true;
-        callbacks_.begin_switch(opaque_);
-        for (Endpoint *endpoint : changed) {
-            const bool translating = must_translate(*endpoint);
-            if (endpoint->translating != translating) {
-                endpoint->translating = translating;
-                endpoint->entered_translation = translating;
-                callbacks_.set_translating(opaque_, endpoint->opaque, translating);
-            }
-        }
-        callbacks_.commit_switch(opaque_);
+    if (!switches) {
+        return;
     }
+    told_others_ = true;
+    callbacks_.begin_switch(opaque_);
+    for (Endpoint *endpoint : changed) {
+        const bool translating = must_translate(*endpoint);
+        if (endpoint->translating != translating) {
+            endpoint->translating = translating;
+            endpoint->entered_translation = translating;
+            callbacks_.set_translating(opaque_, endpoint->opaque, translating);
+        }
+    }
+    callbacks_.commit_switch(opaque_);
 
-    // Listeners may have come with the commit.
+    // What was cached during bypass must not outlive it, although whoever listens now
+    // may have come with the commit.
     for (Endpoint *endpoint : changed) {
         if (std::exchange(endpoint->entered_translation, false)) {
-            // What was cached during bypass must not outlive it.
-            notify_unmap(*endpoint, 0, UINT64_MAX);
-        }
-        if (std::exchange(endpoint->entered_mappings, false) && endpoint->map_listener) {
-            const MappingSet &mappings = endpoint->stable_domain()->mappings;
-            for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
-                notify_map(*endpoint, *mapping);
-            }
+            drop_cached(*endpoint, 0, VIOMMU_MEMORY_LAST);
         }
     }
 }
 
-void Engine::notify_unmap(const Endpoint &endpoint, uint64_t first, uint64_t last)
+void Engine::tell_left(const Endpoint &endpoint, const Domain &left)
 {
-    if (endpoint.unmap_listener) {
-        told_others_ = true;
-        callbacks_.notify_unmap(opaque_, endpoint.opaque, first, last);
+    const MappingSet &mappings = left.mappings;
+    if (mirrors(endpoint)) {
+        for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
+            notify_unmap(endpoint, *mapping);
+        }
     }
+    if (!endpoint.unmap_listener) {
+        return;
+    }
+    // From the first to the last address for which translate() had an answer.
+    uint64_t first = UINT64_MAX;
+    uint64_t last = 0;
+    if (const auto lowest = mappings.next(0)) {
+        first = lowest->iova;
+        last = mappings.previous(UINT64_MAX)->last;
+    }
+    for (const ViommuRegion &region : endpoint.regions) {
+        if (region.subtype == VIOMMU_RESV_MSI) {
+            first = std::min(first, region.start);
+            last = std::max(last, region.last);
+        }
+    }
+    if (first > last) {
+        return;
+    }
+    // To drop more than that does no harm, and one block around it says it in one go.
+    const uint64_t around = first == last ? 0 : UINT64_MAX >> std::countl_zero(first ^ last);
+    if (around <= kBlockMaskMax) {
+        first &= ~around;
+        last |= around;
+    }
+    drop_cached(endpoint, first, last);
 }
 
 void Engine::notify_map(const Endpoint &endpoint, const Mapping &mapping)
 {
-    // A mapping without rights lets nothing through: nothing to announce.
-    if (endpoint.map_listener && mapping.rights() != 0) {
-        told_others_ = true;
-        callbacks_.notify_map(opaque_, endpoint.opaque, mapping.iova, mapping.last, mapping.phys,
-                              mapping.rights());
+    if (endpoint.map_listener) {
+        for_each_block_of(
+            mapping, [&](uint64_t iova, uint64_t mask, uint64_t phys, uint32_t rights) {
+                big_lock.assert_held();
+                told_others_ = true;
+                callbacks_.notify_map(opaque_, endpoint.opaque, iova, mask, phys, rights);
+            });
+    }
+}
+
+void Engine::notify_unmap(const Endpoint &endpoint, const Mapping &mapping)
+{
+    if (mirrors(endpoint)) {
+        for_each_block_of(mapping, [&](uint64_t iova, uint64_t mask, uint64_t phys, uint32_t) {
+            big_lock.assert_held();
+            told_others_ = true;
+            callbacks_.notify_unmap(opaque_, endpoint.opaque, iova, mask, phys);
+        });
+    }
+}
+
+void Engine::drop_cached(const Endpoint &endpoint, uint64_t first, uint64_t last)
+{
+    if (endpoint.unmap_listener) {
+        for_each_block(first, last, settings_.granule(), [&](uint64_t iova, uint64_t mask) {
+            big_lock.assert_held();
+            told_others_ = true;
+            callbacks_.drop_cached(opaque_, endpoint.opaque, iova, mask);
+        });
     }
 }
 

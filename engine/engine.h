@@ -5,11 +5,12 @@
 // A change runs in this order, which is what isolation rests on:
 //   1. everything is checked and all memory is allocated;
 //   2. in a RouteChange, or in the container, translate() gets to see the new state;
-//   3. settle(): listeners drop what they cached of the old state, QEMU's
-//      memory topology is switched, listeners learn the new mappings.
+//   3. settle(): listeners drop what they have of the old state and learn the new
+//      mappings, then QEMU's memory topology is switched.
 // So nothing can be cached from the old state after it was told to be dropped.
 #pragma once
 
+#include "blocks.h"
 #include "endpoint.h"
 #include "faults.h"
 #include "locks.h"
@@ -76,6 +77,8 @@ public:
     void retire(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
     void remove_endpoint(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
     void set_listeners(Endpoint &endpoint, bool map, bool unmap) VIOMMU_REQUIRES(big_lock);
+    template <typename Visit>
+    void replay(const Endpoint &endpoint, Visit visit) const VIOMMU_REQUIRES(big_lock);
     void forget(std::span<const ViommuIdentity> gone) VIOMMU_REQUIRES(big_lock);
     bool must_translate(const Endpoint &endpoint) const VIOMMU_REQUIRES(big_lock);
 
@@ -111,6 +114,18 @@ private:
         return DomainPtr(new Domain(id, bypass, *this, std::move(mappings)), BuryDomain{this});
     }
 
+    // tell(IOVA, size - 1, physical address, rights) for each block of the mapping.
+    template <typename Tell> void for_each_block_of(const Mapping &mapping, Tell tell) const
+    {
+        // A mapping without rights lets nothing through: nothing to announce.
+        if (mapping.rights() != 0) {
+            for_each_block(
+                mapping.iova, mapping.last, settings_.granule(), [&](uint64_t iova, uint64_t mask) {
+                    tell(iova, mask, mapping.phys + (iova - mapping.iova), mapping.rights());
+                });
+        }
+    }
+
     // Who endpoint ID `id` is now, if anybody.
     std::optional<ViommuIdentity> resolve(uint32_t id) const VIOMMU_REQUIRES(big_lock);
     Domain *find_domain(uint32_t id) const VIOMMU_REQUIRES(big_lock);
@@ -136,10 +151,23 @@ private:
     // Step 3
     void settle(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock)
         VIOMMU_EXCLUDES(routes);
-    void notify_unmap(const Endpoint &endpoint, uint64_t first, uint64_t last)
-        VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(routes);
+    static bool mirrors(const Endpoint &endpoint) VIOMMU_REQUIRES(big_lock)
+    {
+        return endpoint.map_listener && endpoint.unmap_listener;
+    }
+    // What the endpoint's listeners have of a domain is void.
+    void tell_left(const Endpoint &endpoint, const Domain &left) VIOMMU_REQUIRES(big_lock)
+        VIOMMU_EXCLUDES(routes);
+    // As MappingSet::remove(), and tells listeners that mirror the mappings.
+    std::optional<MappingSet::Removed> remove_telling_each(Domain &domain, uint64_t first,
+                                                           uint64_t last) VIOMMU_REQUIRES(big_lock)
+        VIOMMU_EXCLUDES(routes);
     void notify_map(const Endpoint &endpoint, const Mapping &mapping) VIOMMU_REQUIRES(big_lock)
         VIOMMU_EXCLUDES(routes);
+    void notify_unmap(const Endpoint &endpoint, const Mapping &mapping) VIOMMU_REQUIRES(big_lock)
+        VIOMMU_EXCLUDES(routes);
+    void drop_cached(const Endpoint &endpoint, uint64_t first, uint64_t last)
+        VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(routes);
 
     const Settings settings_;
     const ViommuCallbacks callbacks_;
@@ -170,6 +198,18 @@ private:
     // Of endpoints that were freed.
     Counts past_ VIOMMU_GUARDED_BY(big_lock);
 };
+
+template <typename Visit> void Engine::replay(const Endpoint &endpoint, Visit visit) const
+{
+    const Domain *const domain = endpoint.stable_domain();
+    if (!domain) {
+        return;
+    }
+    const MappingSet &mappings = domain->mappings;
+    for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
+        for_each_block_of(*mapping, visit);
+    }
+}
 
 } // namespace viommu
 

@@ -269,7 +269,6 @@ std::optional<Mapping> MappingSet::next(uint64_t iova) const
     return std::nullopt;
 }
 
-// The highest mapping that starts at or below `iova`.
 std::optional<Mapping> MappingSet::previous(uint64_t iova) const
 {
     for (Path path = descend(iova); path.leaf; path = descend(path.low - 1)) {

@@ -138,6 +138,9 @@ public:
     // The lowest mapping that starts at or above `iova`.
     std::optional<Mapping> next(uint64_t iova) const;
 
+    // The highest mapping that starts at or below `iova`.
+    std::optional<Mapping> previous(uint64_t iova) const;
+
     // The next one after `mapping`, for walking in IOVA order.
     std::optional<Mapping> after(const Mapping &mapping) const
     {
@@ -175,7 +178,6 @@ private:
 
     Path descend(uint64_t iova) const;
     void split(Path &path, const Mapping &mapping);
-    std::optional<Mapping> previous(uint64_t iova) const;
     Removed cut(uint64_t first, uint64_t last);
     void tidy(uint64_t iova, Discarded &discarded);
     bool mend(Path &path, Discarded &discarded);

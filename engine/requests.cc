@@ -4,6 +4,7 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <array>
 #include <new>
 
 namespace viommu
@@ -262,8 +263,15 @@ Status Engine::unmap(const wire::UnmapRequest &request)
         return Status::Inval; // W1
     }
     const size_t before = domain->mappings.memory();
+    const bool mirrored =
+        listening_ > 0 &&
+        std::any_of(domain->endpoints.begin(), domain->endpoints.end(), [](const Endpoint *member) {
+            big_lock.assert_held();
+            return mirrors(*member);
+        });
     const std::optional<MappingSet::Removed> removed =
-        domain->mappings.remove(request.virt_start, request.virt_end);
+        mirrored ? remove_telling_each(*domain, request.virt_start, request.virt_end)
+                 : domain->mappings.remove(request.virt_start, request.virt_end);
     if (!removed) {
         return Status::Range; // UNM-4
     }
@@ -271,12 +279,43 @@ Status Engine::unmap(const wire::UnmapRequest &request)
     memory_ -= before - domain->mappings.memory();
     if (removed->count > 0 && listening_ > 0) {
         // From the first to the last that went nothing is mapped any more, so that
-        // one announcement tells of all, however many they were (W24).
+        // who only caches can be told of all together, however many they were (W24).
         for (const Endpoint *endpoint : domain->endpoints) {
-            notify_unmap(*endpoint, removed->first, removed->last);
+            drop_cached(*endpoint, removed->first, removed->last);
         }
     }
     return Status::Ok;
+}
+
+std::optional<MappingSet::Removed> Engine::remove_telling_each(Domain &domain, uint64_t first,
+                                                               uint64_t last)
+{
+    MappingSet &mappings = domain.mappings;
+    if (mappings.splits(first, last)) {
+        return std::nullopt;
+    }
+    MappingSet::Removed all{};
+    std::array<Mapping, 64> gone;
+    for (auto next = mappings.next(first); next && next->last <= last;) {
+        size_t count = 0;
+        for (; count < gone.size() && next && next->last <= last; next = mappings.after(*next)) {
+            gone[count++] = *next;
+        }
+        if (all.count == 0) {
+            all.first = gone.front().iova;
+        }
+        all.last = gone[count - 1].last;
+        all.count += count;
+        // Out of translate()'s reach before anybody hears of it.
+        mappings.remove(gone.front().iova, all.last);
+        for (const Endpoint *endpoint : domain.endpoints) {
+            std::for_each_n(gone.begin(), count, [&](const Mapping &mapping) {
+                big_lock.assert_held();
+                notify_unmap(*endpoint, mapping);
+            });
+        }
+    }
+    return all;
 }
 
 Status Engine::probe(const wire::ProbeRequest &request, std::span<uint8_t> area)

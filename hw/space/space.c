@@ -96,63 +96,34 @@ static int viommu_notify_flag_changed(IOMMUMemoryRegion *mr,
     return 0;
 }
 
-/*
- * Notifications carry power-of-two blocks that are aligned at the IOVA.  @n is
- * the one listener to tell, or NULL for all.
- */
-static void notify_range(ViommuSpace *space, IOMMUNotifier *n,
-                         IOMMUNotifierFlag type, hwaddr iova, hwaddr last,
-                         hwaddr phys, IOMMUAccessFlags perm)
+static IOMMUTLBEvent event_of(IOMMUNotifierFlag type, hwaddr iova, hwaddr mask,
+                              hwaddr phys, IOMMUAccessFlags perm)
 {
-    IOMMUTLBEvent event = {
+    return (IOMMUTLBEvent) {
         .type = type,
-        .entry = { .target_as = &address_space_memory, .perm = perm },
+        .entry = {
+            .target_as = &address_space_memory,
+            .iova = iova,
+            .addr_mask = mask,
+            .translated_addr = phys,
+            .perm = perm,
+        },
     };
-
-    for (;;) {
-        hwaddr mask = MIN(dma_aligned_pow2_mask(iova, last, 64),
-                          BLOCK_MASK_MAX);
-
-        event.entry.iova = iova;
-        event.entry.addr_mask = mask;
-        event.entry.translated_addr = phys;
-        if (n) {
-            memory_region_notify_iommu_one(n, &event);
-        } else {
-            memory_region_notify_iommu(&space->iommu, 0, event);
-        }
-        if (last - iova <= mask) {
-            break;
-        }
-        iova += mask + 1;
-        if (perm != IOMMU_NONE) {
-            phys += mask + 1;
-        }
-    }
 }
 
-typedef struct ReplayArgs {
-    ViommuSpace *space;
-    IOMMUNotifier *n;
-} ReplayArgs;
-
-static void replay_mapping(void *ctx, uint64_t iova, uint64_t last,
-                           uint64_t phys, uint32_t rights, bool mmio)
+static void replay_block(void *ctx, uint64_t iova, uint64_t mask, uint64_t phys,
+                         uint32_t rights)
 {
-    ReplayArgs *args = ctx;
+    IOMMUTLBEvent event = event_of(IOMMU_NOTIFIER_MAP, iova, mask, phys, rights);
 
-    if (rights) {
-        notify_range(args->space, args->n, IOMMU_NOTIFIER_MAP, iova, last, phys,
-                     rights);
-    }
+    memory_region_notify_iommu_one(ctx, &event);
 }
 
 static void viommu_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
 {
     ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
-    ReplayArgs args = { .space = space, .n = n };
 
-    viommu_endpoint_for_each_mapping(space->endpoint, replay_mapping, &args);
+    viommu_endpoint_replay(space->endpoint, replay_block, n);
 }
 
 /* -- what the engine asks for -- */
@@ -205,27 +176,45 @@ void viommu_space_set_translating(void *opaque, void *endpoint,
 }
 
 void viommu_space_notify_map(void *opaque, void *endpoint, uint64_t iova,
-                                uint64_t last, uint64_t phys, uint32_t rights)
+                             uint64_t mask, uint64_t phys, uint32_t rights)
 {
-    if (rights) {
-        notify_range(endpoint, NULL, IOMMU_NOTIFIER_MAP, iova, last, phys,
-                     rights);
+    ViommuSpace *space = endpoint;
+
+    memory_region_notify_iommu(&space->iommu, 0,
+                               event_of(IOMMU_NOTIFIER_MAP, iova, mask, phys,
+                                        rights));
+}
+
+/* To the listeners that want MAPs as well, or to the others. */
+static void notify_unmap(ViommuSpace *space, bool want_maps, hwaddr iova,
+                         hwaddr mask, hwaddr phys)
+{
+    IOMMUNotifier *n;
+
+    IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
+        IOMMUNotifierFlag flags = n->notifier_flags;
+
+        if (!(flags & IOMMU_NOTIFIER_MAP) == !want_maps) {
+            IOMMUTLBEvent event =
+                event_of(flags & IOMMU_NOTIFIER_DEVIOTLB_UNMAP ?
+                         IOMMU_NOTIFIER_DEVIOTLB_UNMAP : IOMMU_NOTIFIER_UNMAP,
+                         iova, mask, phys, IOMMU_NONE);
+
+            memory_region_notify_iommu_one(n, &event);
+        }
     }
 }
 
 void viommu_space_notify_unmap(void *opaque, void *endpoint, uint64_t iova,
-                                  uint64_t last)
+                               uint64_t mask, uint64_t phys)
 {
-    static const IOMMUNotifierFlag types[] = {
-        IOMMU_NOTIFIER_UNMAP, IOMMU_NOTIFIER_DEVIOTLB_UNMAP,
-    };
-    ViommuSpace *space = endpoint;
+    notify_unmap(endpoint, true, iova, mask, phys);
+}
 
-    for (int i = 0; i < ARRAY_SIZE(types); i++) {
-        if (space->listeners & types[i]) {
-            notify_range(space, NULL, types[i], iova, last, 0, IOMMU_NONE);
-        }
-    }
+void viommu_space_drop_cached(void *opaque, void *endpoint, uint64_t iova,
+                              uint64_t mask)
+{
+    notify_unmap(endpoint, false, iova, mask, 0);
 }
 
 /* -- birth and death of an address space -- */

@@ -82,9 +82,11 @@ void viommu_space_commit_switch(void *opaque);
 void viommu_space_set_translating(void *opaque, void *endpoint,
                                   bool translating);
 void viommu_space_notify_map(void *opaque, void *endpoint, uint64_t iova,
-                             uint64_t last, uint64_t phys, uint32_t rights);
+                             uint64_t mask, uint64_t phys, uint32_t rights);
 void viommu_space_notify_unmap(void *opaque, void *endpoint, uint64_t iova,
-                               uint64_t last);
+                               uint64_t mask, uint64_t phys);
+void viommu_space_drop_cached(void *opaque, void *endpoint, uint64_t iova,
+                              uint64_t mask);
 
 void viommu_space_register_types(void);
 

@@ -334,6 +334,7 @@ static const ViommuCallbacks callbacks = {
     .set_translating = viommu_space_set_translating,
     .notify_map = viommu_space_notify_map,
     .notify_unmap = viommu_space_notify_unmap,
+    .drop_cached = viommu_space_drop_cached,
 };
 
 static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)

@@ -113,10 +113,10 @@ typedef struct ViommuDeferred {
 } ViommuDeferred;
 
 /* All but defer() are called under the big lock, from a function that was called
- * under it.  None may call the engine; but set_translating(), commit_switch(),
- * notify_map() and notify_unmap() lead to listeners, which may look addresses up
- * (viommu_endpoint_translate, viommu_endpoint_for_each_mapping) and come or go
- * (viommu_endpoint_set_listeners). */
+ * under it.  None may call the engine; but set_translating(), commit_switch() and
+ * the last three lead to listeners, which may look addresses up
+ * (viommu_endpoint_translate); and with set_translating() and commit_switch()
+ * listeners come and go (viommu_endpoint_set_listeners, viommu_endpoint_replay). */
 typedef struct ViommuCallbacks {
     uint32_t abi_version; /* VIOMMU_ABI_VERSION */
 
@@ -145,15 +145,30 @@ typedef struct ViommuCallbacks {
     void (*set_translating)(void *opaque, void *endpoint_opaque,
                             bool translating);
 
-    /* Called only for endpoints whose listeners want it
-     * (viommu_endpoint_set_listeners).  After notify_unmap() nothing in the
-     * range is mapped, and not all of it was; (0, UINT64_MAX) means everything.
-     * notify_map() is about one mapping. */
+    /* For endpoints with listeners (viommu_endpoint_set_listeners).  All three
+     * tell of one block: a power of two of at most 2^62 bytes, `mask` is its
+     * size - 1, aligned at `iova`; iova + size is 2^64 for a single page only.
+     *
+     * Listeners that want MAPs keep a copy of the mappings: they hear of each
+     * mapping with rights that comes (notify_map) and of each that goes
+     * (notify_unmap), once, in the same blocks, none of which is larger than
+     * the mapping.  Before an endpoint enters or leaves translation, those that
+     * are there have heard all; those that come later replay for themselves. */
     void (*notify_map)(void *opaque, void *endpoint_opaque, uint64_t iova,
-                       uint64_t last, uint64_t phys, uint32_t rights);
+                       uint64_t mask, uint64_t phys, uint32_t rights);
     void (*notify_unmap)(void *opaque, void *endpoint_opaque, uint64_t iova,
-                         uint64_t last);
+                         uint64_t mask, uint64_t phys);
+
+    /* Listeners that want UNMAPs only cache what translate() told: all of that
+     * inside the block must go.  Not all of the block was mapped, and where an
+     * endpoint has changed its domain, some of it may be mapped again. */
+    void (*drop_cached)(void *opaque, void *endpoint_opaque, uint64_t iova,
+                        uint64_t mask);
 } ViommuCallbacks;
+
+/* No guest has memory above it: whoever cached what a bypassing endpoint was told
+ * has nothing beyond. */
+#define VIOMMU_MEMORY_LAST ((UINT64_C(1) << 62) - 1)
 
 typedef struct ViommuEngineConfig {
     uint64_t offered_features; /* VIOMMU_F_* that the device offers */
@@ -313,10 +328,19 @@ void viommu_engine_forget(ViommuEngine *engine, const ViommuIdentity *gone,
  * endpoint bypasses.  BYP-1, BYP-2.  Under the big lock. */
 bool viommu_endpoint_translating(const ViommuEndpoint *endpoint) VIOMMU_NOEXCEPT;
 
-/* Which notifications somebody listens for.  Under the big lock; may be called
- * from inside begin_switch..commit_switch. */
+/* Which notifications somebody listens for; one listener may want both.  Under
+ * the big lock; may be called from inside begin_switch..commit_switch. */
 void viommu_endpoint_set_listeners(ViommuEndpoint *endpoint, bool map,
                                    bool unmap) VIOMMU_NOEXCEPT;
+
+/* Calls `visit` with all that notify_map() would have told a listener that had
+ * always been there, in IOVA order, for one that is new.  Under the big lock; may
+ * be called from inside begin_switch..commit_switch; `visit` must not call the
+ * engine. */
+typedef void (*ViommuMappingVisitor)(void *ctx, uint64_t iova, uint64_t mask,
+                                     uint64_t phys, uint32_t rights);
+void viommu_endpoint_replay(ViommuEndpoint *endpoint, ViommuMappingVisitor visit,
+                            void *ctx) VIOMMU_NOEXCEPT;
 
 typedef struct ViommuTranslation {
     uint64_t phys;     /* guest-physical address that `iova` leads to */
@@ -336,15 +360,6 @@ typedef struct ViommuTranslation {
  * BYP-2, DET-4, RSV-5, FLT-D1, FLT-D3. */
 void viommu_endpoint_translate(ViommuEndpoint *endpoint, uint64_t iova,
                                uint32_t access, ViommuTranslation *out) VIOMMU_NOEXCEPT;
-
-/* Calls `visit` for every mapping of the endpoint's domain in IOVA order; not
- * at all if it is unattached or bypasses.  Under the big lock; `visit` must not
- * call the engine. */
-typedef void (*ViommuMappingVisitor)(void *ctx, uint64_t iova, uint64_t last,
-                                     uint64_t phys, uint32_t rights, bool mmio);
-void viommu_endpoint_for_each_mapping(ViommuEndpoint *endpoint,
-                                      ViommuMappingVisitor visit,
-                                      void *ctx) VIOMMU_NOEXCEPT;
 
 typedef struct ViommuEndpointStats {
     bool attached;

@@ -68,6 +68,38 @@ std::vector<RegionRun> region_runs(std::span<const ViommuRegion> list)
     return runs;
 }
 
+/* Blocks */
+
+namespace
+{
+
+// The part of the block of 2^order bytes at `base` that lies in [first, last].
+void cut(uint64_t base, unsigned order, uint64_t first, uint64_t last, uint64_t granule,
+         std::vector<std::pair<uint64_t, uint64_t>> &blocks)
+{
+    const uint64_t end = order == 64 ? UINT64_MAX : base + ((uint64_t{1} << order) - 1);
+    if (end < first || base > last) {
+        return;
+    }
+    const bool allowed = order <= 62 && (end != UINT64_MAX || (uint64_t{1} << order) <= granule);
+    if (allowed && first <= base && end <= last) {
+        blocks.emplace_back(base, end);
+        return;
+    }
+    cut(base, order - 1, first, last, granule, blocks);
+    cut(base + (uint64_t{1} << (order - 1)), order - 1, first, last, granule, blocks);
+}
+
+} // namespace
+
+std::vector<std::pair<uint64_t, uint64_t>> cut_into_blocks(uint64_t first, uint64_t last,
+                                                           uint64_t granule)
+{
+    std::vector<std::pair<uint64_t, uint64_t>> blocks;
+    cut(0, 64, first, last, granule, blocks);
+    return blocks;
+}
+
 /* The device */
 
 bool Model::config_valid(const ViommuEngineConfig &config)

@@ -69,6 +69,12 @@ struct RegionRun {
 // RSV-2, RSV-3: of all that cover an address the first in the list counts.
 std::vector<RegionRun> region_runs(std::span<const ViommuRegion> list);
 
+// The largest blocks, powers of two that are aligned, which make up a range: of 2^62
+// bytes at most, and of a granule where the address space ends.  First and last
+// address of each.
+std::vector<std::pair<uint64_t, uint64_t>> cut_into_blocks(uint64_t first, uint64_t last,
+                                                           uint64_t granule);
+
 struct ModelEndpoint {
     std::vector<ViommuRegion> regions; // the engine's, then its own
     std::vector<RegionRun> runs;

@@ -115,7 +115,7 @@ def unmap_step(domain_index, granule, granules):
 
 def watched_sessions():
     """Two endpoints, the first with `listening`, in a domain that is changed under them."""
-    for listening in range(4):
+    for listening in range(5):
         steps = [
             step(59, 0, listening), attach_step(0, 0), map_step(0, 1, 1), map_step(0, 2, 2),
             step(35, 0, 8, 1), step(35, 0, 16, 2), unmap_step(0, 0, 8), map_step(0, 5, 4),

@@ -129,8 +129,8 @@ private:
             if (const auto endpoint = any_endpoint()) {
                 world_.listen(*endpoint,
                               std::array{World::Listening::Switches, World::Listening::Mirrors,
-                                         World::Listening::Unmaps,
-                                         World::Listening::No}[input_.below(4)]);
+                                         World::Listening::Unmaps, World::Listening::No,
+                                         World::Listening::Narrow}[input_.below(5)]);
             }
             break;
         case 60:

@@ -169,9 +169,9 @@ void defer(void *, ViommuDeferred *deferred)
 World::World(const Settings &settings) : model_(settings.whole())
 {
     model_.manages = [](uint32_t) { return false; };
-    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION, defer,        resolve,
-                                    endpoint_id,        begin_switch, commit_switch,
-                                    set_translating,    notify_map,   notify_unmap};
+    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION, defer,         resolve,         endpoint_id,
+                                    begin_switch,       commit_switch, set_translating, notify_map,
+                                    notify_unmap,       drop_cached};
     std::array<char, kErrorSize> error{};
     {
         // A copy that is gone afterwards: the engine keeps one of its own.
@@ -510,12 +510,15 @@ void World::translate(size_t endpoint, uint64_t iova, uint32_t access)
     viommu_endpoint_translate(function.endpoint, iova, access, &answer);
     check_answer(iova, access, place, answer);
     FUZZ_CHECK_EQ(answer.fault_queued, queued);
-    if (function.unmap_listener && answer.rights != 0) {
+    // As far as it can be memory.
+    const uint64_t phys = answer.phys & ~answer.mask;
+    if (function.unmap_listener && answer.rights != 0 && phys <= VIOMMU_MEMORY_LAST) {
         if (function.cached.size() == kCachedMax) {
             function.cached.erase(function.cached.begin());
         }
-        function.cached.push_back(
-            {iova & ~answer.mask, iova | answer.mask, answer.phys & ~answer.mask, answer.rights});
+        const uint64_t first = iova & ~answer.mask;
+        const uint64_t mask = std::min(answer.mask, VIOMMU_MEMORY_LAST - phys);
+        function.cached.push_back({first, first + mask, phys, answer.rights});
     }
     check();
 }
@@ -560,60 +563,79 @@ void World::set_listeners(Function &function, bool map, bool unmap)
     viommu_endpoint_set_listeners(function.endpoint, map, unmap);
 }
 
+void World::add_block(Function &function, const Block &block)
+{
+    if (block.last > function.limit) {
+        return;
+    }
+    FUZZ_CHECK(std::ranges::none_of(function.mirror, [&](const Block &other) {
+        return other.first <= block.last && other.last >= block.first;
+    }));
+    function.mirror.push_back(block);
+}
+
+// As every listener that wants MAPs does when it comes.
+void World::replay(Function &function)
+{
+    viommu_endpoint_replay(
+        function.endpoint,
+        [](void *ctx, uint64_t iova, uint64_t mask, uint64_t phys, uint32_t rights) {
+            add_block(*static_cast<Function *>(ctx), {iova, iova + mask, phys, rights});
+        },
+        &function);
+}
+
 void World::listen(size_t endpoint, Listening listening)
 {
     Function &function = *functions_[endpoint];
     if (function.silent) {
         return;
     }
-    function.follows = listening == Listening::Switches;
-    const bool mirrors = listening == Listening::Mirrors ||
-                         (listening == Listening::Switches && function.translating);
+    function.follows = listening == Listening::Switches || listening == Listening::Narrow;
+    function.limit = listening == Listening::Narrow ? 7 * model_.granule() - 1 : UINT64_MAX;
+    const bool mirrors =
+        listening == Listening::Mirrors || (function.follows && function.translating);
     set_listeners(function, mirrors, mirrors || listening == Listening::Unmaps);
-
-    // Whoever comes late reads what is there, and it must be all of it.
-    struct Walk {
-        std::vector<ModelMapping> seen;
-    } walk;
-    viommu_endpoint_for_each_mapping(
-        function.endpoint,
-        [](void *ctx, uint64_t iova, uint64_t last, uint64_t phys, uint32_t rights, bool mmio) {
-            static_cast<Walk *>(ctx)->seen.push_back(
-                {iova, last, phys, rights | (mmio ? kMmioFlag : 0)});
-        },
-        &walk);
-    const std::optional<uint32_t> domain = model_.endpoints[endpoint].domain;
-    FUZZ_CHECK(walk.seen ==
-               (domain ? model_.domains.at(*domain).sorted() : std::vector<ModelMapping>{}));
-    if (mirrors) {
-        for (const ModelMapping &mapping : walk.seen) {
-            if (mapping.rights() != 0) {
-                function.mirror.push_back(
-                    {mapping.first, mapping.last, mapping.phys, mapping.rights()});
-            }
-        }
+    replay(function);
+    FUZZ_CHECK(function.mirror == blocks_in_force(model_.endpoints[endpoint], function.limit));
+    if (!mirrors) {
+        function.mirror.clear();
     }
     check();
 }
 
-void World::check_watcher(const Function &function) const
+std::vector<World::Block> World::blocks_in_force(const ModelEndpoint &endpoint, uint64_t limit)
+{
+    std::vector<Block> blocks;
+    if (!endpoint.domain) {
+        return blocks;
+    }
+    for (const ModelMapping &mapping : model_.domains.at(*endpoint.domain).sorted()) {
+        if (mapping.rights() == 0) {
+            continue;
+        }
+        auto &cuts = cuts_[{mapping.first, mapping.last}];
+        if (cuts.empty()) {
+            cuts = cut_into_blocks(mapping.first, mapping.last, model_.granule());
+        }
+        for (const auto &[first, last] : cuts) {
+            if (last <= limit) {
+                blocks.push_back(
+                    {first, last, mapping.phys + (first - mapping.first), mapping.rights()});
+            }
+        }
+    }
+    return blocks;
+}
+
+void World::check_watcher(const Function &function)
 {
     const ModelEndpoint &endpoint = model_.endpoints[function.index];
     if (function.map_listener && function.unmap_listener) {
         // DET-4, W29: the copy is what is in force.
-        std::vector<ModelMapping> expected;
-        if (endpoint.domain) {
-            expected = model_.domains.at(*endpoint.domain).sorted();
-        }
-        std::erase_if(expected, [](const ModelMapping &mapping) { return mapping.rights() == 0; });
         std::vector<Block> found = function.mirror;
         std::ranges::sort(found, {}, &Block::first);
-        FUZZ_CHECK_EQ(found.size(), expected.size());
-        for (size_t i = 0; i < found.size(); i++) {
-            FUZZ_CHECK(found[i].first == expected[i].first && found[i].last == expected[i].last &&
-                       found[i].phys == expected[i].phys &&
-                       found[i].rights == expected[i].rights());
-        }
+        FUZZ_CHECK(found == blocks_in_force(endpoint, function.limit));
     }
     for (const Block &block : function.cached) {
         for (const uint64_t iova : {block.first, block.last}) {
@@ -891,6 +913,9 @@ void World::commit_switch(void *opaque)
         if (function->endpoint && function->follows &&
             function->translating != function->unmap_listener) {
             world->set_listeners(*function, function->translating, function->translating);
+            if (function->translating) {
+                world->replay(*function);
+            }
         }
     }
     world->switching_ = false;
@@ -912,42 +937,62 @@ void World::set_translating(void *opaque, void *endpoint, bool translating)
     world->switches_++;
 }
 
-void World::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t last, uint64_t phys,
+uint64_t World::take_block(const Function &function, uint64_t iova, uint64_t mask)
+{
+    FUZZ_CHECK(in_call_ && !switching_ && !function.silent);
+    told_ = true;
+    FUZZ_CHECK(mask <= (uint64_t{1} << 62) - 1 && std::has_single_bit(mask + 1));
+    FUZZ_CHECK((iova & mask) == 0);
+    FUZZ_CHECK(iova + mask != UINT64_MAX || mask < model_.granule());
+    return iova + mask;
+}
+
+void World::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask, uint64_t phys,
                        uint32_t rights)
 {
     auto *const world = static_cast<World *>(opaque);
     auto *const function = static_cast<Function *>(endpoint);
-    FUZZ_CHECK(world->in_call_ && !world->switching_ && !function->silent);
-    world->told_ = true;
-    FUZZ_CHECK(function->map_listener && function->translating);
-    FUZZ_CHECK(iova <= last && rights != 0 && (rights & ~kRw) == 0);
-    FUZZ_CHECK(std::ranges::none_of(function->mirror, [&](const Block &block) {
-        return block.first <= last && block.last >= iova;
-    }));
-    function->mirror.push_back({iova, last, phys, rights});
+    const uint64_t last = world->take_block(*function, iova, mask);
+    FUZZ_CHECK(function->map_listener);
+    FUZZ_CHECK(rights != 0 && (rights & ~kRw) == 0);
+    add_block(*function, {iova, last, phys, rights});
     world->check_look(*function, iova);
     world->check_look(*function, last);
 }
 
-void World::notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t last)
+void World::notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t mask, uint64_t phys)
 {
     auto *const world = static_cast<World *>(opaque);
     auto *const function = static_cast<Function *>(endpoint);
-    FUZZ_CHECK(world->in_call_ && !world->switching_ && !function->silent);
-    world->told_ = true;
-    FUZZ_CHECK(function->unmap_listener && iova <= last);
+    const uint64_t last = world->take_block(*function, iova, mask);
+    FUZZ_CHECK(function->map_listener && function->unmap_listener);
+    if (last <= function->limit) {
+        FUZZ_CHECK_EQ(std::erase_if(function->mirror,
+                                    [&](const Block &block) {
+                                        return block.first == iova && block.last == last &&
+                                               block.phys == phys;
+                                    }),
+                      1);
+    }
+    // Nobody can get the old answer any more, not even now.
+    world->check_look(*function, iova);
+    world->check_look(*function, last);
+}
+
+void World::drop_cached(void *opaque, void *endpoint, uint64_t iova, uint64_t mask)
+{
+    auto *const world = static_cast<World *>(opaque);
+    auto *const function = static_cast<Function *>(endpoint);
+    const uint64_t last = world->take_block(*function, iova, mask);
+    FUZZ_CHECK(function->unmap_listener);
     std::set<uint64_t> points{iova, last};
-    const auto drop = [&](const Block &block) {
+    std::erase_if(function->cached, [&](const Block &block) {
         if (block.first > last || block.last < iova) {
             return false;
         }
-        FUZZ_CHECK(iova <= block.first && block.last <= last);
         points.insert({block.first, block.last});
         return true;
-    };
-    std::erase_if(function->mirror, drop);
-    std::erase_if(function->cached, drop);
-    // Nobody can get the old answer any more, not even now.
+    });
     for (const uint64_t point : points) {
         world->check_look(*function, point);
     }

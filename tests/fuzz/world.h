@@ -10,6 +10,7 @@
 
 #include <viommu/viommu.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -70,8 +71,9 @@ public:
     enum class Listening {
         No,
         Unmaps,   // as vhost: caches what it was told by translate()
-        Mirrors,  // as VFIO: has a copy of the mappings
+        Mirrors,  // as VFIO: has a copy of the mappings, and caches as well
         Switches, // as Mirrors, but only while the endpoint translates
+        Narrow,   // as Switches, with a copy of the lowest addresses only
     };
     void listen(size_t endpoint, Listening listening);
 
@@ -93,6 +95,8 @@ private:
         uint64_t last;
         uint64_t phys;
         uint32_t rights;
+
+        bool operator==(const Block &) const = default;
     };
     struct Function {
         World *world = nullptr;
@@ -103,6 +107,7 @@ private:
         bool map_listener = false;
         bool unmap_listener = false;
         bool follows = false;      // listens while it translates
+        uint64_t limit = 0;        // the last address that the mirror knows
         std::vector<Block> mirror; // told by notify_map
         std::vector<Block> cached; // told by translate
     };
@@ -112,9 +117,13 @@ private:
     static void begin_switch(void *opaque);
     static void commit_switch(void *opaque);
     static void set_translating(void *opaque, void *endpoint, bool translating);
-    static void notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t last,
+    static void notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,
                            uint64_t phys, uint32_t rights);
-    static void notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t last);
+    static void notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,
+                             uint64_t phys);
+    static void drop_cached(void *opaque, void *endpoint, uint64_t iova, uint64_t mask);
+    // All three begin so; the last address of the block.
+    uint64_t take_block(const Function &function, uint64_t iova, uint64_t mask);
 
     // Calls into the engine that may call back; `act` does one.
     template <typename Act> auto call(Act act);
@@ -130,7 +139,11 @@ private:
     };
     Expected expect(std::span<const uint8_t> in, size_t writable);
     void check_properties(uint32_t id, std::span<const uint8_t> area) const;
-    void check_watcher(const Function &function) const;
+    void check_watcher(const Function &function);
+    static void add_block(Function &function, const Block &block);
+    void replay(Function &function);
+    // What a mirror of the endpoint has to hold.
+    std::vector<Block> blocks_in_force(const ModelEndpoint &endpoint, uint64_t limit);
     void check_saved_lingering(const StreamState &state) const;
     void check();
     void check_stats();
@@ -143,6 +156,8 @@ private:
     ViommuEndpoint *foreigner_ = nullptr;
     std::vector<std::unique_ptr<Function>> functions_;
     std::optional<StreamState> staged_;
+    std::map<std::pair<uint64_t, uint64_t>, std::vector<std::pair<uint64_t, uint64_t>>>
+        cuts_; // of ranges, as far as they were needed
     uint64_t requests_ = 0;
     uint64_t checks_ = 0;
     uint64_t refused_ = 0;

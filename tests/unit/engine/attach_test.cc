@@ -510,7 +510,7 @@ TEST(Members, W18_RetiredEndpointIsGone)
     EXPECT_EQ(machine.map(1, 0x1000, 0x1fff, 0x5000), OK);
     machine.told();
     machine.retire(nic);
-    EXPECT_EQ(machine.told(), (Told{"unmap 30 all"}));
+    EXPECT_EQ(machine.told(), (Told{"unmap 30 1000-1fff 5000", "drop 30 1000-1fff"}));
     EXPECT_EQ(machine.stats().domains, 0u);
     EXPECT_EQ(machine.read(nic, 0x1000), FAULT);
     EXPECT_EQ(machine.read(nic, 0x9000), FAULT); // not even by bypass

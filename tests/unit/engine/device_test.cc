@@ -57,6 +57,9 @@ TEST(Device, MissingCallbackIsRefused)
     ViommuCallbacks callbacks = some_callbacks();
     callbacks.notify_unmap = nullptr;
     EXPECT_FALSE(accepted(Config(), callbacks));
+    callbacks = some_callbacks();
+    callbacks.drop_cached = nullptr;
+    EXPECT_FALSE(accepted(Config(), callbacks));
 }
 
 TEST(Device, ErrorTextIsCutToItsRoom)

@@ -178,7 +178,8 @@ Config &Config::lingering()
 
 /* Machine */
 
-Machine::Machine(const Config &setup) : probe_size_(setup.probe_size)
+Machine::Machine(const Config &setup)
+    : probe_size_(setup.probe_size), page_size_(setup.page_size_mask & -setup.page_size_mask)
 {
     const ViommuIommuDesc iommu{"viommu0", VIOMMU_IOMMU_PCI, 0, kIommuId, 0, nullptr, 0};
     const ViommuRootBusDesc root_bus{"pcie.0", 0, 0, 255, false};
@@ -189,9 +190,9 @@ Machine::Machine(const Config &setup) : probe_size_(setup.probe_size)
     topology_ = viommu_topology_new(&description, error.data(), error.size());
     EXPECT_NE(topology_, nullptr) << error.data();
 
-    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION, defer,        resolve,
-                                    endpoint_id,        begin_switch, commit_switch,
-                                    set_translating,    notify_map,   notify_unmap};
+    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION, defer,         resolve,         endpoint_id,
+                                    begin_switch,       commit_switch, set_translating, notify_map,
+                                    notify_unmap,       drop_cached};
     ViommuEngineConfig engine_config = setup;
     engine_config.regions = setup.reserved.data();
     engine_config.region_count = setup.reserved.size();
@@ -209,6 +210,7 @@ Machine::~Machine()
     on_commit = nullptr;
     on_unmap = nullptr;
     on_map = nullptr;
+    on_drop = nullptr;
     for (const auto &function : functions_) {
         if (!function->retired) {
             retire(*function);
@@ -540,30 +542,52 @@ void Machine::set_translating(void *opaque, void *endpoint, bool translating)
     machine->told_.push_back(format(translating ? "on %x" : "off %x", function->id));
 }
 
-void Machine::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t last, uint64_t phys,
+// The journal says "what ID first-last".
+Function &Machine::told_of(void *endpoint, const char *what, uint64_t iova, uint64_t mask,
+                           const std::string &more)
+{
+    auto *const function = static_cast<Function *>(endpoint);
+    EXPECT_FALSE(switching_);
+    EXPECT_FALSE(function->retired);
+    const std::string line =
+        format("%s %x %llx-%llx", what, function->id, wide(iova), wide(iova + mask)) + more;
+    EXPECT_EQ(mask & (mask + 1), 0u) << line;
+    EXPECT_EQ(iova & mask, 0u) << line;
+    EXPECT_LT(mask, uint64_t{1} << 62) << line;
+    EXPECT_TRUE(iova + mask < MAX || mask < page_size_) << line << " wraps";
+    told_.push_back(line);
+    return *function;
+}
+
+void Machine::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask, uint64_t phys,
                          uint32_t rights)
 {
     auto *const machine = static_cast<Machine *>(opaque);
-    auto *const function = static_cast<Function *>(endpoint);
-    EXPECT_FALSE(function->retired);
-    machine->told_.push_back(format("map %x %llx-%llx %llx %s%s", function->id, wide(iova),
-                                    wide(last), wide(phys), (rights & R) ? "r" : "",
-                                    (rights & W) ? "w" : ""));
+    Function &function = machine->told_of(
+        endpoint, "map", iova, mask,
+        format(" %llx %s%s", wide(phys), (rights & R) ? "r" : "", (rights & W) ? "w" : ""));
     if (machine->on_map) {
-        machine->on_map(*function, iova, last, phys, rights);
+        machine->on_map(function, iova, mask, phys, rights);
     }
 }
 
-void Machine::notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t last)
+void Machine::notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,
+                           uint64_t phys)
 {
     auto *const machine = static_cast<Machine *>(opaque);
-    auto *const function = static_cast<Function *>(endpoint);
-    EXPECT_FALSE(function->retired);
-    machine->told_.push_back(iova == 0 && last == MAX ? format("unmap %x all", function->id)
-                                                      : format("unmap %x %llx-%llx", function->id,
-                                                               wide(iova), wide(last)));
+    Function &function =
+        machine->told_of(endpoint, "unmap", iova, mask, format(" %llx", wide(phys)));
     if (machine->on_unmap) {
-        machine->on_unmap(*function, iova, last);
+        machine->on_unmap(function, iova, mask, phys);
+    }
+}
+
+void Machine::drop_cached(void *opaque, void *endpoint, uint64_t iova, uint64_t mask)
+{
+    auto *const machine = static_cast<Machine *>(opaque);
+    Function &function = machine->told_of(endpoint, "drop", iova, mask);
+    if (machine->on_drop) {
+        machine->on_drop(function, iova, mask);
     }
 }
 

@@ -122,6 +122,7 @@ inline ViommuCallbacks some_callbacks()
             [](void *) {},
             [](void *, void *, bool) {},
             [](void *, void *, uint64_t, uint64_t, uint64_t, uint32_t) {},
+            [](void *, void *, uint64_t, uint64_t, uint64_t) {},
             [](void *, void *, uint64_t, uint64_t) {}};
 }
 
@@ -215,9 +216,10 @@ public:
 
     // Run inside the callbacks.
     std::function<void()> on_commit;
-    std::function<void(Function &, uint64_t first, uint64_t last)> on_unmap;
-    std::function<void(Function &, uint64_t first, uint64_t last, uint64_t phys, uint32_t rights)>
+    std::function<void(Function &, uint64_t iova, uint64_t mask, uint64_t phys, uint32_t rights)>
         on_map;
+    std::function<void(Function &, uint64_t iova, uint64_t mask, uint64_t phys)> on_unmap;
+    std::function<void(Function &, uint64_t iova, uint64_t mask)> on_drop;
 
 private:
     static bool resolve(void *opaque, uint32_t id, ViommuIdentity *out);
@@ -225,9 +227,13 @@ private:
     static void begin_switch(void *opaque);
     static void commit_switch(void *opaque);
     static void set_translating(void *opaque, void *endpoint, bool translating);
-    static void notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t last,
+    static void notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,
                            uint64_t phys, uint32_t rights);
-    static void notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t last);
+    static void notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,
+                             uint64_t phys);
+    static void drop_cached(void *opaque, void *endpoint, uint64_t iova, uint64_t mask);
+    Function &told_of(void *endpoint, const char *what, uint64_t iova, uint64_t mask,
+                      const std::string &more = "");
 
     static void defer(void *opaque, ViommuDeferred *deferred);
 
@@ -241,6 +247,7 @@ private:
     ViommuTopology *topology_ = nullptr;
     ViommuEngine *engine_ = nullptr;
     size_t probe_size_;
+    uint64_t page_size_;
     std::vector<std::unique_ptr<Function>> functions_;
     std::map<uint32_t, ViommuIdentity> ids_;
     std::vector<std::string> told_;

@@ -196,7 +196,8 @@ TEST(Load, ReplacesAllThereWas)
     EXPECT_EQ(machine.load(Stream::one_domain(1).mapping(0x8000, 0x8fff, 0x9000, R).rest().bytes),
               "");
     EXPECT_EQ(machine.commit(), "");
-    EXPECT_EQ(machine.told(), (Told{"unmap 30 all", "map 30 8000-8fff 9000 r"}));
+    EXPECT_EQ(machine.told(),
+              (Told{"unmap 30 1000-1fff 5000", "drop 30 1000-1fff", "map 30 8000-8fff 9000 r"}));
     EXPECT_EQ(machine.stats().domains, 1u);
     EXPECT_EQ(machine.stats().mappings, 1u);
     EXPECT_EQ(machine.pop(), std::nullopt);
