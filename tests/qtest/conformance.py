@@ -65,7 +65,7 @@ suite run on an unmodified QEMU 10.0 with the virtio-iommu that is built into it
 virtio-mmio, several IOMMUs or the topology array, which that one does not have.
 """
 # Of something that the QEMU to be measured does not have.
-ABSENT = re.compile(r"'virtio-iommu-mmio' is not a valid device model name|"
+ABSENT = re.compile(r"'(?:virtio-iommu-mmio|viommu-listener)' is not a valid device model name|"
                     r"Property 'virtio-iommu[\w-]*\.(?:root-bus|topology|linger)' not found")
 # The bench waits for a QEMU that has not come up.
 NOT_STARTED = re.compile(r"^qemu-system-[^\n]*(?:not found|not a valid device model name)$", re.MULTILINE)

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A PCI function that listens to the IOMMU in front of it through QEMU's memory
+ * API, as VFIO and vhost-vdpa do, and never does any DMA.  It holds what it is told
+ * in a table with the habits of a host's IOMMU: what is mapped cannot be mapped, what
+ * is not cannot be unmapped, and what goes beyond `limit` is dropped with no word.
+ *
+ * With maps=off it listens as vhost does, for what it must not keep.
+ */
+#include "qemu/osdep.h"
+
+#include "qapi/error.h"
+#include "qemu/module.h"
+
+#include "exec/memory.h"
+
+#include "exec/address-spaces.h"
+#include "hw/pci/pci_device.h"
+#include "hw/qdev-properties.h"
+
+typedef struct Block {
+    hwaddr iova;
+    hwaddr mask;
+    hwaddr phys;
+    IOMMUAccessFlags perm;
+} Block;
+
+#define TYPE_LISTENER "viommu-listener"
+OBJECT_DECLARE_SIMPLE_TYPE(ViommuListener, LISTENER)
+
+struct ViommuListener {
+    PCIDevice parent_obj;
+    bool maps;
+    bool listening;
+    uint64_t limit;
+
+    MemoryListener listener;
+    MemoryRegion *region; /* with the notifier; NULL while there is none */
+    IOMMUNotifier notifier;
+    GArray *blocks;   /* mapped, in order of their IOVA */
+    GString *dropped; /* with maps=off: the blocks that it was told of */
+    GString *errors;  /* one line each */
+};
+
+static void complain(ViommuListener *s, const char *what, const IOMMUTLBEntry *entry)
+{
+    g_string_append_printf(s->errors, "%s %" PRIx64 "-%" PRIx64 "\n", what, entry->iova,
+                           entry->iova + entry->addr_mask);
+}
+
+/* The first block that ends at `iova` or behind it. */
+static guint find_block(ViommuListener *s, hwaddr iova)
+{
+    guint i = 0;
+
+    while (i < s->blocks->len) {
+        const Block *block = &g_array_index(s->blocks, Block, i);
+
+        if (block->iova + block->mask >= iova) {
+            break;
+        }
+        i++;
+    }
+    return i;
+}
+
+static void told(IOMMUNotifier *n, IOMMUTLBEntry *entry)
+{
+    ViommuListener *s = container_of(n, ViommuListener, notifier);
+    const hwaddr last = entry->iova + entry->addr_mask;
+    const bool map = entry->perm != IOMMU_NONE;
+    guint i = find_block(s, entry->iova);
+    const Block *found = i < s->blocks->len ? &g_array_index(s->blocks, Block, i) : NULL;
+
+    if ((entry->addr_mask & (entry->addr_mask + 1)) || (entry->iova & entry->addr_mask)) {
+        complain(s, "no block:", entry);
+    }
+    if (entry->addr_mask >> 62 || (last == UINT64_MAX && entry->addr_mask >= 0x1000)) {
+        complain(s, "wraps:", entry);
+    }
+    if (!s->maps) {
+        if (map) {
+            complain(s, "not asked for:", entry);
+        }
+        g_string_append_printf(s->dropped, "%" PRIx64 "-%" PRIx64 "\n", entry->iova, last);
+        return;
+    }
+    if (last > s->limit) {
+        return;
+    }
+    if (map) {
+        const Block block = {entry->iova, entry->addr_mask, entry->translated_addr, entry->perm};
+
+        if (found && found->iova <= last) {
+            complain(s, "mapped twice:", entry);
+        } else {
+            g_array_insert_val(s->blocks, i, block);
+        }
+    } else if (!found || found->iova != entry->iova || found->mask != entry->addr_mask) {
+        complain(s, "not mapped:", entry);
+        /* As VFIO, which unmaps what there is inside the range. */
+        while (i < s->blocks->len && g_array_index(s->blocks, Block, i).iova <= last) {
+            g_array_remove_index(s->blocks, i);
+        }
+    } else {
+        g_array_remove_index(s->blocks, i);
+    }
+}
+
+static void region_add(MemoryListener *listener, MemoryRegionSection *section)
+{
+    ViommuListener *s = container_of(listener, ViommuListener, listener);
+    Int128 end = int128_add(int128_make64(section->offset_within_region), section->size);
+
+    if (!memory_region_is_iommu(section->mr)) {
+        return;
+    }
+    if (s->region) {
+        g_string_append(s->errors, "two IOMMUs\n");
+        return;
+    }
+    iommu_notifier_init(
+        &s->notifier, told, s->maps ? IOMMU_NOTIFIER_IOTLB_EVENTS : IOMMU_NOTIFIER_UNMAP,
+        section->offset_within_region, int128_get64(int128_sub(end, int128_one())), 0);
+    memory_region_ref(section->mr);
+    s->region = section->mr;
+    memory_region_register_iommu_notifier(s->region, &s->notifier, &error_abort);
+    if (s->maps) {
+        memory_region_iommu_replay(IOMMU_MEMORY_REGION(s->region), &s->notifier);
+    }
+}
+
+static void region_del(MemoryListener *listener, MemoryRegionSection *section)
+{
+    ViommuListener *s = container_of(listener, ViommuListener, listener);
+
+    if (section->mr != s->region) {
+        return;
+    }
+    if (s->listening && s->blocks->len) {
+        g_string_append(s->errors, "left behind\n");
+    }
+    memory_region_unregister_iommu_notifier(s->region, &s->notifier);
+    memory_region_unref(s->region);
+    s->region = NULL;
+    g_array_set_size(s->blocks, 0);
+}
+
+static void set_active(ViommuListener *s, bool active)
+{
+    if (active) {
+        s->listener = (MemoryListener){
+            .name = TYPE_LISTENER,
+            .region_add = region_add,
+            .region_del = region_del,
+        };
+        memory_listener_register(&s->listener, pci_device_iommu_address_space(PCI_DEVICE(s)));
+    } else {
+        memory_listener_unregister(&s->listener);
+    }
+}
+
+static bool get_listening(Object *obj, Error **errp)
+{
+    return LISTENER(obj)->listening;
+}
+
+static void set_listening(Object *obj, bool value, Error **errp)
+{
+    ViommuListener *s = LISTENER(obj);
+
+    if (s->listening != value) {
+        s->listening = value;
+        if (DEVICE(obj)->realized) {
+            set_active(s, value);
+        }
+    }
+}
+
+static char *get_mirror(Object *obj, Error **errp)
+{
+    ViommuListener *s = LISTENER(obj);
+    GString *text = g_string_new(NULL);
+
+    for (guint i = 0; i < s->blocks->len; i++) {
+        const Block *block = &g_array_index(s->blocks, Block, i);
+
+        g_string_append_printf(text, "%" PRIx64 "-%" PRIx64 " %" PRIx64 " %s%s\n", block->iova,
+                               block->iova + block->mask, block->phys,
+                               block->perm & IOMMU_RO ? "r" : "",
+                               block->perm & IOMMU_WO ? "w" : "");
+    }
+    return g_string_free(text, false);
+}
+
+/* What came since the last look. */
+static char *get_dropped(Object *obj, Error **errp)
+{
+    GString *dropped = LISTENER(obj)->dropped;
+    char *text = g_strdup(dropped->str);
+
+    g_string_set_size(dropped, 0);
+    return text;
+}
+
+static char *get_errors(Object *obj, Error **errp)
+{
+    return g_strdup(LISTENER(obj)->errors->str);
+}
+
+static void listener_realize(PCIDevice *dev, Error **errp)
+{
+    if (LISTENER(dev)->listening) {
+        set_active(LISTENER(dev), true);
+    }
+}
+
+static void listener_exit(PCIDevice *dev)
+{
+    ViommuListener *s = LISTENER(dev);
+
+    if (s->listening) {
+        s->listening = false;
+        set_active(s, false);
+    }
+}
+
+static void listener_init(Object *obj)
+{
+    ViommuListener *s = LISTENER(obj);
+
+    s->listening = true;
+    s->blocks = g_array_new(false, false, sizeof(Block));
+    s->dropped = g_string_new(NULL);
+    s->errors = g_string_new(NULL);
+}
+
+static void listener_finalize(Object *obj)
+{
+    ViommuListener *s = LISTENER(obj);
+
+    g_array_free(s->blocks, true);
+    g_string_free(s->dropped, true);
+    g_string_free(s->errors, true);
+}
+
+static const Property listener_properties[] = {
+    DEFINE_PROP_BOOL("maps", ViommuListener, maps, true),
+    DEFINE_PROP_UINT64("limit", ViommuListener, limit, UINT64_MAX),
+};
+
+static void listener_class_init(ObjectClass *klass, void *data)
+{
+    PCIDeviceClass *pc = PCI_DEVICE_CLASS(klass);
+
+    pc->realize = listener_realize;
+    pc->exit = listener_exit;
+    pc->vendor_id = PCI_VENDOR_ID_QEMU;
+    pc->device_id = 0xfade;
+    pc->class_id = PCI_CLASS_OTHERS;
+    device_class_set_props(DEVICE_CLASS(klass), listener_properties);
+    object_class_property_add_bool(klass, "listening", get_listening, set_listening);
+    object_class_property_add_str(klass, "mirror", get_mirror, NULL);
+    object_class_property_add_str(klass, "dropped", get_dropped, NULL);
+    object_class_property_add_str(klass, "errors", get_errors, NULL);
+}
+
+static const TypeInfo listener_type = {
+    .name = TYPE_LISTENER,
+    .parent = TYPE_PCI_DEVICE,
+    .instance_size = sizeof(ViommuListener),
+    .instance_init = listener_init,
+    .instance_finalize = listener_finalize,
+    .class_init = listener_class_init,
+    .interfaces =
+        (InterfaceInfo[]){
+            {INTERFACE_CONVENTIONAL_PCI_DEVICE},
+            {},
+        },
+};
+
+static void listener_register(void)
+{
+    type_register_static(&listener_type);
+}
+
+type_init(listener_register)
