@@ -25,7 +25,7 @@ const size_t Domain::kMemory = sizeof(Domain) + 128;
 
 Endpoint::Endpoint(Engine &owner, void *endpoint_opaque, Regions merged, bool has_own_regions)
     : engine(owner), opaque(endpoint_opaque), regions(std::move(merged)),
-      own_regions(has_own_regions), fault_source(endpoint_opaque)
+      own_regions(has_own_regions), fault_source(endpoint_opaque), lanes_(owner.lane_store())
 {
 }
 

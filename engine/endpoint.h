@@ -109,7 +109,9 @@ public:
     bool entered_translation VIOMMU_GUARDED_BY(big_lock) = false;
     bool entered_mappings VIOMMU_GUARDED_BY(big_lock) = false;
 
-    Counts counts() const { return lanes_.counts(); }
+    Counts counts() const VIOMMU_REQUIRES(big_lock) { return lanes_.counts(); }
+    // What threads remember is of no use any more.
+    void drop_lanes(Lane *&list) VIOMMU_REQUIRES(big_lock) { lanes_.drop(list); }
 
 private:
     // What is at `iova`, in `out` but for its last member, and the reason to refuse

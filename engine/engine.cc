@@ -156,6 +156,7 @@ ViommuStats Engine::stats() const
     stats.mappings = mapping_count_;
     stats.domains = domains_.size();
     stats.memory = memory_;
+    stats.remembered = lane_store_->memory();
     stats.lingering = lingering();
     return stats;
 }
@@ -190,6 +191,7 @@ void Engine::retire(Endpoint &endpoint)
     }
     Endpoint *const changed = &endpoint;
     settle({&changed, 1});
+    drop_lanes({&changed, 1});
     set_listeners(endpoint, false, false);
     faults_.close(endpoint.fault_source);
 }
@@ -236,8 +238,24 @@ void Engine::forget(std::span<const ViommuIdentity> gone)
         }
     }
     Endpoint *const only = gone.front().endpoint;
-    settle(gone.size() == 1 ? std::span(&only, 1) : std::span<Endpoint *const>(endpoints_));
+    const std::span<Endpoint *const> changed =
+        gone.size() == 1 ? std::span(&only, 1) : std::span<Endpoint *const>(endpoints_);
+    settle(changed);
+    drop_lanes(changed);
     dying_.clear();
+}
+
+void Engine::drop_lanes(std::span<Endpoint *const> changed)
+{
+    Lane *dropped = nullptr;
+    for (Endpoint *endpoint : changed) {
+        if (!endpoint->stable_domain()) {
+            endpoint->drop_lanes(dropped);
+        }
+    }
+    if (dropped) {
+        LaneStore::bury(dropped, *this);
+    }
 }
 
 bool Engine::must_translate(const Endpoint &endpoint) const
@@ -323,6 +341,7 @@ void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments,
     }
     faults_.clear();
     settle(endpoints_);
+    drop_lanes(endpoints_);
 }
 
 // DET-4, W23

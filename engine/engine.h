@@ -46,6 +46,7 @@ public:
     // For Endpoint::translate().
     const RouteVersion &route_version() const { return route_version_; }
     FaultQueue &fault_queue() { return faults_; }
+    const std::shared_ptr<LaneStore> &lane_store() const { return lane_store_; }
     bool bypass_for_lookup() const { return bypass_.load(std::memory_order_acquire); }
 
     // Device state
@@ -144,6 +145,8 @@ private:
     void replace_all(DomainTable domains, std::span<Attachment> attachments, bool bypass)
         VIOMMU_REQUIRES(big_lock);
     void reset(bool bypass) VIOMMU_REQUIRES(big_lock);
+    // Of those that are in no domain: what threads remember of them.
+    void drop_lanes(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock);
     // False if a member has no ID, which is then not written.
     bool save_members(stream::Writer &writer, const Domain &domain) const VIOMMU_REQUIRES(big_lock);
     bool save_lingering(stream::Writer &writer) const VIOMMU_REQUIRES(big_lock);
@@ -176,6 +179,7 @@ private:
     RouteVersion route_version_;
     std::atomic<bool> bypass_; // changed in a RouteChange only
     FaultQueue faults_;
+    const std::shared_ptr<LaneStore> lane_store_ = std::make_shared<LaneStore>();
 
     const ViommuTopology *topology_ VIOMMU_GUARDED_BY(big_lock) = nullptr;
     uint32_t iommu_ VIOMMU_GUARDED_BY(big_lock) = 0;

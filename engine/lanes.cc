@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "lanes.h"
 
-#include <sys/mman.h>
+#include "pages.h"
 
 #include <bit>
+#include <cstring>
 #include <new>
 #include <type_traits>
 
@@ -55,24 +56,158 @@ uint8_t Lanes::take_number()
     return my_number_;
 }
 
-Lane *Lane::make() noexcept
+/* LaneStore */
+
+LaneStore::LaneStore() : size_(whole_pages(sizeof(Lane))) {}
+
+LaneStore::~LaneStore()
 {
-    void *const memory =
-        mmap(nullptr, sizeof(Lane), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return memory == MAP_FAILED ? nullptr : new (memory) Lane;
+    for (const std::atomic<std::byte *> &piece : pieces_) {
+        if (std::byte *const memory = piece.load(std::memory_order_relaxed)) {
+            // If it fails, addresses are lost, no memory: nothing of it is used.
+            static_cast<void>(unmap_pages(memory, kInPiece * size_));
+        }
+    }
 }
 
-void Lane::destroy(Lane *lane) noexcept
+std::byte *LaneStore::piece(size_t i) noexcept
 {
-    if (lane) {
-        munmap(lane, sizeof(Lane));
+    std::atomic<std::byte *> &slot = pieces_[i];
+    std::byte *memory = slot.load(std::memory_order_acquire);
+    if (memory) {
+        return memory;
     }
+    auto *const fresh = static_cast<std::byte *>(map_pages(kInPiece * size_));
+    if (fresh && !slot.compare_exchange_strong(memory, fresh, std::memory_order_acq_rel)) {
+        static_cast<void>(unmap_pages(fresh, kInPiece * size_)); // untouched
+        return memory;
+    }
+    return fresh;
+}
+
+Lane *LaneStore::make(const std::shared_ptr<LaneAccount> &account) noexcept
+{
+    // Threads that go without come here each time: no more than a look.
+    if (count_.load(std::memory_order_relaxed) >= kLanes) {
+        return nullptr;
+    }
+    if (count_.fetch_add(1, std::memory_order_relaxed) < kLanes) {
+        for (size_t i = 0; i < kPieces; i++) {
+            uint32_t seen = taken_[i].load(std::memory_order_relaxed);
+            while (seen != kAllTaken) {
+                const auto free = static_cast<size_t>(std::countr_one(seen));
+                // Whoever had it before has left it as the system gives memory.
+                if (!taken_[i].compare_exchange_weak(seen, seen | uint32_t{1} << free,
+                                                     std::memory_order_acquire,
+                                                     std::memory_order_relaxed)) {
+                    continue;
+                }
+                const size_t place = i * kInPiece + free;
+                if (std::byte *const memory = piece(i)) {
+                    return new (memory + free * size_) Lane(account, place);
+                }
+                give_back(place);
+                return nullptr;
+            }
+        }
+    }
+    count_.fetch_sub(1, std::memory_order_relaxed);
+    return nullptr;
+}
+
+void LaneStore::give_back(size_t place) noexcept
+{
+    taken_[place / kInPiece].fetch_and(~(uint32_t{1} << place % kInPiece),
+                                       std::memory_order_release);
+    count_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void LaneStore::destroy(Lane *lane) noexcept
+{
+    const size_t place = lane->place_;
+    lane->~Lane();
+    if (!empty_pages(lane, size_)) {
+        std::memset(static_cast<void *>(lane), 0, size_);
+    }
+    give_back(place);
+}
+
+void LaneStore::bury(Lane *list, Graveyard &graveyard)
+{
+    list->reclaim = [](ViommuDeferred *remains) {
+        auto *const first = static_cast<Lane *>(remains);
+        // The engine may be gone, and this its last lane.
+        const std::shared_ptr<LaneStore> store = first->account_->store;
+        return store->step(first);
+    };
+    graveyard.bury(*list);
+}
+
+bool LaneStore::step(Lane *list) noexcept
+{
+    Lane *freed = nullptr;
+    bool more = false;
+    {
+        const std::lock_guard guard(lock_);
+        if (sweeper_ != list) {
+            Lane *end = list;
+            while (end->next_) {
+                end = end->next_;
+            }
+            end->next_ = std::exchange(garbage_, list);
+            if (sweeper_) {
+                return false; // all of it is garbage, which is being swept
+            }
+            sweeper_ = list;
+            return true;
+        }
+        for (size_t left = kStep; left > 0 && garbage_; left--) {
+            Lane *const lane = std::exchange(garbage_, garbage_->next_);
+            if (lane != sweeper_) {
+                lane->next_ = std::exchange(freed, lane);
+            }
+        }
+        more = garbage_ != nullptr;
+        if (!more) {
+            sweeper_->next_ = std::exchange(freed, sweeper_);
+            sweeper_ = nullptr;
+        }
+    }
+    while (freed) {
+        Lane *const lane = std::exchange(freed, freed->next_);
+        // What its thread had in hand when it was dropped is counted by now.
+        lane->account_->add(lane->counts() - lane->settled_);
+        destroy(lane);
+    }
+    return more;
+}
+
+/* Lanes */
+
+Lanes::Lanes(std::shared_ptr<LaneStore> store)
+    : account_(std::make_shared<LaneAccount>(std::move(store)))
+{
 }
 
 Lanes::~Lanes()
 {
-    for (const std::atomic<Lane *> &lane : lanes_) {
-        Lane::destroy(lane.load(std::memory_order_relaxed));
+    for (const std::atomic<Lane *> &slot : lanes_) {
+        if (Lane *const lane = slot.load(std::memory_order_relaxed)) {
+            account_->store->destroy(lane);
+        }
+    }
+}
+
+void Lanes::drop(Lane *&list)
+{
+    for (std::atomic<Lane *> &slot : lanes_) {
+        if (!slot.load(std::memory_order_relaxed)) {
+            continue;
+        }
+        Lane *const lane = slot.exchange(nullptr, std::memory_order_acq_rel);
+        lane->settled_ = lane->counts();
+        account_->add(lane->settled_);
+        lane->next_ = std::exchange(list, lane);
     }
 }
 
@@ -84,15 +219,15 @@ Lane *Lanes::mine_at_first()
     }
     std::atomic<Lane *> &slot = lanes_[number];
     if (!slot.load(std::memory_order_relaxed)) {
-        slot.store(Lane::make(), std::memory_order_release);
+        slot.store(account_->store->make(account_), std::memory_order_release);
     }
     return slot.load(std::memory_order_relaxed);
 }
 
 Counts Lanes::counts() const
 {
-    Counts sum{translations_.load(std::memory_order_relaxed),
-               faults_.load(std::memory_order_relaxed)};
+    Counts sum{account_->translations.load(std::memory_order_relaxed),
+               account_->faults.load(std::memory_order_relaxed)};
     for (const std::atomic<Lane *> &slot : lanes_) {
         if (const Lane *lane = slot.load(std::memory_order_acquire)) {
             sum += lane->counts();

@@ -568,6 +568,7 @@ static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
     visit_u64(v, "mappings", stats.mappings, NULL);
     visit_u64(v, "domains", stats.domains, NULL);
     visit_u64(v, "memory", stats.memory, NULL);
+    visit_u64(v, "remembered", stats.remembered, NULL);
     visit_flag(v, "lingering", stats.lingering, NULL);
     visit_end_struct(v, NULL);
 }

@@ -291,6 +291,8 @@ typedef struct ViommuStats {
     uint64_t mappings;     /* live now */
     uint64_t domains;      /* live now */
     uint64_t memory;       /* bytes that they take, see max_memory */
+    uint64_t remembered;   /* bytes that threads have to remember translations in,
+                              at most; limited for each engine */
     bool lingering;        /* see viommu_engine_lingering() */
 } ViommuStats;
 

@@ -2,10 +2,13 @@
 //
 // What a thread remembers of its translations: answers, as long as they are
 // right, and how many there were.
+#include "lanes.h"
 #include "machine.h"
+#include "pages.h"
 
 #include <condition_variable>
 #include <thread>
+#include <utility>
 
 namespace viommu::test
 {
@@ -114,6 +117,157 @@ TEST_F(Lanes, W8_BlocksOfALargeMapping)
     EXPECT_EQ(twice(0x40400000), FAULT);
 }
 
+// Runs `work` in so many threads; none ends before all have done it and `meanwhile` has run.
+void together(int count, const std::function<void()> &work, const std::function<void()> &meanwhile)
+{
+    std::mutex lock;
+    std::condition_variable changed;
+    int waiting = 0;
+    bool over = false;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < count; i++) {
+        threads.emplace_back([&] {
+            work();
+            std::unique_lock guard(lock);
+            waiting++;
+            changed.notify_all();
+            changed.wait(guard, [&] { return over; });
+        });
+    }
+    {
+        std::unique_lock guard(lock);
+        changed.wait(guard, [&] { return waiting == count; });
+        meanwhile();
+        over = true;
+    }
+    changed.notify_all();
+    for (std::thread &thread : threads) {
+        thread.join();
+    }
+}
+
+TEST_F(Lanes, W11_WhatThreadsRememberIsLimitedForEachIommu)
+{
+    constexpr size_t kEndpoints = 20, kThreads = 60;
+    std::vector<Function *> functions;
+    for (uint32_t i = 0; i < kEndpoints; i++) {
+        functions.push_back(&machine.add(0x100 + 8 * i));
+        ASSERT_EQ(machine.attach(1, 0x100 + 8 * i), OK);
+    }
+    const ViommuStats before = machine.stats();
+    std::atomic<uint64_t> wrong{0};
+    together(
+        kThreads,
+        [&] {
+            for (Function *function : functions) {
+                for (int i = 0; i < 3; i++) {
+                    ViommuTranslation translation;
+                    Machine::translate(*function, 0x1234, RW, translation);
+                    wrong += translation.phys != 0x5234 || translation.rights != RW;
+                }
+            }
+        },
+        [&] {
+            const uint64_t remembered = machine.stats().remembered;
+            EXPECT_EQ(remembered, 1024 * whole_pages((64 << 10) + 1)); // 68 MiB
+        });
+    EXPECT_EQ(wrong, 0u);
+    const ViommuStats after = machine.stats();
+    EXPECT_EQ(after.translations - before.translations, kEndpoints * kThreads * 3);
+}
+
+// Those that go are freed when no thread can have them, and what they counted stays.
+TEST_F(Lanes, W11_WhatThreadsRememberGoesWithTheAttachment)
+{
+    const auto expect_gone = [this](const char *why, const std::function<void()> &end) {
+        machine.drive();
+        ASSERT_EQ(machine.attach(1, 0x30), OK) << why;
+        machine.map(1, 0x1000, 0x1fff, 0x5000);
+        EXPECT_EQ(twice(0x1234), 0x5234u) << why;
+        const ViommuStats before = machine.stats();
+        EXPECT_EQ(before.remembered, whole_pages(sizeof(Lane))) << why;
+        machine.hold();
+        end();
+        EXPECT_EQ(machine.stats().remembered, before.remembered) << why;
+        EXPECT_EQ(machine.stats().translations, before.translations) << why;
+        machine.reclaim();
+        EXPECT_EQ(machine.stats().remembered, 0u) << why;
+        EXPECT_EQ(machine.stats().translations, before.translations) << why;
+    };
+    expect_gone("detach", [this] { EXPECT_EQ(machine.detach(1, 0x30), OK); });
+    expect_gone("device reset", [this] { viommu_engine_device_reset(machine.engine()); });
+    expect_gone("system reset", [this] { viommu_engine_system_reset(machine.engine()); });
+    expect_gone("unplug", [this] { machine.retire(nic); });
+}
+
+// However many go at once.
+TEST(LaneStore, W11_LanesAreFreedInBoundedSteps)
+{
+    struct Waiting final : Graveyard {
+        void bury(ViommuDeferred &remains) noexcept override { buried.push_back(&remains); }
+        std::vector<ViommuDeferred *> buried;
+    } graveyard;
+    const auto store = std::make_shared<viommu::LaneStore>();
+    constexpr size_t kLists = 10, kLanes = 50;
+    const size_t size = whole_pages(sizeof(Lane));
+    std::vector<std::unique_ptr<viommu::Lanes>> lanes;
+    for (size_t i = 0; i < kLists; i++) {
+        Lane *list = nullptr;
+        for (size_t n = 0; n < kLanes; n++) {
+            lanes.push_back(std::make_unique<viommu::Lanes>(store));
+            lanes.back()->mine()->count_translation();
+            lanes.back()->drop(list);
+        }
+        viommu::LaneStore::bury(list, graveyard);
+    }
+    EXPECT_EQ(store->memory(), kLists * kLanes * size);
+    size_t rounds = 0;
+    for (; !graveyard.buried.empty(); rounds++) {
+        const size_t left = store->memory();
+        for (ViommuDeferred *remains : std::exchange(graveyard.buried, {})) {
+            if (remains->reclaim(remains)) {
+                graveyard.buried.push_back(remains);
+            }
+        }
+        EXPECT_LE(left - store->memory(), (viommu::LaneStore::kStep + 1) * size);
+        ASSERT_LT(rounds, kLists * kLanes);
+    }
+    EXPECT_EQ(store->memory(), 0u);
+    EXPECT_GE(rounds, kLists * kLanes / (viommu::LaneStore::kStep + 1));
+    for (const auto &each : lanes) {
+        EXPECT_EQ(each->counts().translations, 1u);
+    }
+    // What comes back is as new: it remembers nothing.
+    Lane *const again = lanes.front()->mine();
+    ASSERT_NE(again, nullptr);
+    EXPECT_EQ(again->counts().translations, 0u);
+    EXPECT_EQ(again->hit(0x1000).route, Hit::kNoRoute);
+}
+
+TEST(LaneStore, W11_AnEngineMayGoBeforeItsLanes)
+{
+    std::vector<ViommuDeferred *> buried;
+    ViommuCallbacks callbacks = some_callbacks();
+    callbacks.defer = [](void *opaque, ViommuDeferred *deferred) {
+        static_cast<std::vector<ViommuDeferred *> *>(opaque)->push_back(deferred);
+    };
+    const Config config;
+    char error[100];
+    ViommuEngine *const engine =
+        viommu_engine_new(&config, &callbacks, &buried, error, sizeof(error));
+    ViommuEndpoint *const endpoint = viommu_endpoint_new(engine, nullptr, nullptr, 0);
+    ViommuTranslation translation;
+    viommu_endpoint_translate(endpoint, 0x1000, R, &translation);
+    viommu_endpoint_retire(endpoint);
+    viommu_endpoint_free(endpoint);
+    viommu_engine_free(engine);
+    EXPECT_EQ(buried.size(), 1u);
+    for (ViommuDeferred *remains : buried) {
+        while (remains->reclaim(remains)) {
+        }
+    }
+}
+
 // More threads than have lanes, at the same time, and others in their place.
 TEST_F(Lanes, W22_CountsOfAllThreadsAreExact)
 {
@@ -121,28 +275,17 @@ TEST_F(Lanes, W22_CountsOfAllThreadsAreExact)
     constexpr int kThreads = 100, kRounds = 3;
     constexpr uint64_t kEach = 200;
     for (int round = 0; round < kRounds; round++) {
-        std::mutex lock;
-        std::condition_variable changed;
-        int waiting = 0;
-        std::vector<std::thread> threads;
-        for (int i = 0; i < kThreads; i++) {
-            threads.emplace_back([&] {
+        together(
+            kThreads,
+            [&] {
                 ViommuTranslation translation;
                 for (uint64_t n = 0; n < kEach; n++) {
                     Machine::translate(nic, 0x1000, R, translation);
                     Machine::translate(nic, 0x2000, R, translation);
                     Machine::translate(nic, 0x1000, 0, translation);
                 }
-                // None ends before all have begun.
-                std::unique_lock guard(lock);
-                waiting++;
-                changed.notify_all();
-                changed.wait(guard, [&] { return waiting == kThreads; });
-            });
-        }
-        for (std::thread &thread : threads) {
-            thread.join();
-        }
+            },
+            [] {});
     }
     const ViommuStats after = machine.stats();
     EXPECT_EQ(after.translations - before.translations, kRounds * kThreads * kEach);
