@@ -219,7 +219,9 @@ Machine::~Machine()
     }
     viommu_engine_free(engine_);
     reclaim();
+    reclaim();
     EXPECT_EQ(deferred_, nullptr);
+    EXPECT_EQ(waiting_, nullptr);
     viommu_topology_free(topology_);
 }
 
@@ -233,22 +235,33 @@ void Machine::defer(void *opaque, ViommuDeferred *deferred)
 
 void Machine::reclaim()
 {
-    const std::unique_lock alone(readers_, std::try_to_lock);
-    if (!alone) {
-        return;
-    }
-    const std::lock_guard guard(deferred_lock_);
-    while (deferred_) {
-        ViommuDeferred *const first = deferred_;
-        deferred_ = static_cast<ViommuDeferred *>(first->link[0]);
-        while (first->reclaim(first)) {
+    const auto free_waiting = [this] {
+        while (waiting_) {
+            ViommuDeferred *const first = waiting_;
+            waiting_ = static_cast<ViommuDeferred *>(first->link[0]);
+            while (first->reclaim(first)) {
+            }
         }
+    };
+    if (waiting_ && Readers::over(epoch_)) {
+        free_waiting();
+    }
+    if (!waiting_) {
+        const std::lock_guard guard(deferred_lock_);
+        waiting_ = std::exchange(deferred_, nullptr);
+        if (!waiting_) {
+            return;
+        }
+        epoch_ = Readers::begin();
+    }
+    if (Readers::over(epoch_)) {
+        free_waiting();
     }
 }
 
 void Machine::translate(Function &function, uint64_t iova, uint32_t access, ViommuTranslation &out)
 {
-    const std::shared_lock reader(function.machine->readers_);
+    const Readers::Section inside;
     viommu_endpoint_translate(function.endpoint, iova, access, &out);
 }
 

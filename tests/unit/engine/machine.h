@@ -5,6 +5,8 @@
 // holds the engine to the rules of the callback table.
 #pragma once
 
+#include "readers.h"
+
 #include <viommu/viommu.h>
 
 #include <gtest/gtest.h>
@@ -15,7 +17,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <shared_mutex>
 #include <string>
 #include <vector>
 
@@ -204,7 +205,7 @@ public:
 
     // How often the engine deferred something so far.
     size_t deferrals() const { return deferrals_; }
-    // Frees what was deferred, if no reader is inside now.
+    // Frees what was deferred, if no reader is inside who may have seen it.
     void reclaim();
     // Only reclaim() does so from now on, not each request.
     void hold() { held_ = true; }
@@ -237,10 +238,11 @@ private:
 
     static void defer(void *opaque, ViommuDeferred *deferred);
 
-    // Held shared by readers, so that whoever gets it alone knows there are none.
-    std::shared_mutex readers_;
     std::mutex deferred_lock_;
     ViommuDeferred *deferred_ = nullptr;
+    // What waits for the grace period that began with that epoch.
+    ViommuDeferred *waiting_ = nullptr;
+    uint64_t epoch_ = 0;
     size_t deferrals_ = 0;
     bool held_ = false;
 
