@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "endpoint.h"
 
-#include "engine.h"
 #include "nodes.h"
 
 #include <utility>
@@ -23,9 +22,10 @@ static_assert(wire::kMapRead == VIOMMU_READ && wire::kMapWrite == VIOMMU_WRITE &
 // The entry in the table of domains and the list of endpoints are on top of it.
 const size_t Domain::kMemory = sizeof(Domain) + 128;
 
-Endpoint::Endpoint(Engine &owner, void *endpoint_opaque, Regions merged, bool has_own_regions)
-    : engine(owner), opaque(endpoint_opaque), regions(std::move(merged)),
-      own_regions(has_own_regions), fault_source(endpoint_opaque), lanes_(owner.lane_store())
+Endpoint::Endpoint(Engine &owner, Shared &shared_state, void *endpoint_opaque, Regions merged,
+                   bool has_own_regions)
+    : engine(owner), shared(shared_state), opaque(endpoint_opaque), regions(std::move(merged)),
+      own_regions(has_own_regions), fault_source(endpoint_opaque), lanes_(shared.lane_store)
 {
 }
 
@@ -47,8 +47,9 @@ wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
     }
     const Domain *const here = domain.load(std::memory_order_acquire);
     if (!here) {
-        return engine.bypass_for_lookup() ? bypass()
-                                          : nothing(wire::Reason::Domain); // BYP-1, OPS-5
+        return shared.bypass.load(std::memory_order_acquire)
+                   ? bypass()
+                   : nothing(wire::Reason::Domain); // BYP-1, OPS-5
     }
     if (here->bypass) {
         return bypass(); // BYP-2
@@ -80,7 +81,7 @@ wire::Reason Endpoint::look_up(uint64_t iova, Lane *lane, ViommuTranslation &out
 
     // Without the version an answer could mix the attachment of one moment with
     // the bypass bit or the mappings of another.
-    const RouteVersion &version = engine.route_version();
+    const RouteVersion &version = shared.version;
     wire::Reason reason;
     uint64_t noted;
     do {
@@ -110,7 +111,7 @@ inline bool Endpoint::recall(const Lane &lane, uint64_t iova, ViommuTranslation 
     // of then, too.  Versions only grow, so all that compares was so at the moment
     // when the first was read.
     const Domain *const here = domain.load(std::memory_order_acquire);
-    if (engine.route_version().peek() != hit.route || !here->mappings.holds(hit.sighting)) {
+    if (shared.version.peek() != hit.route || !here->mappings.holds(hit.sighting)) {
         return false;
     }
     out.phys = hit.phys + (iova & hit.mask);
@@ -133,7 +134,7 @@ void Endpoint::translate_anew(uint64_t iova, uint32_t access, Lane *lane, Viommu
     lane ? lane->count_fault() : lanes_.count_fault();
     out.phys = out.mask = 0;
     out.rights = 0;
-    out.fault_queued = engine.fault_queue().report(fault_source, iova, reason, refused);
+    out.fault_queued = shared.faults.report(fault_source, iova, reason, refused);
 }
 
 // Every value is written once, where it stays: to copy what was just written in

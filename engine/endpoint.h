@@ -11,6 +11,7 @@
 #include "locks.h"
 #include "mapping_set.h"
 #include "regions.h"
+#include "shared.h"
 
 #include <viommu/viommu.h>
 
@@ -71,7 +72,8 @@ using DomainPtr = std::unique_ptr<Domain, BuryDomain>;
 class Endpoint
 {
 public:
-    Endpoint(Engine &owner, void *endpoint_opaque, Regions merged, bool has_own_regions);
+    Endpoint(Engine &owner, Shared &shared_state, void *endpoint_opaque, Regions merged,
+             bool has_own_regions);
 
     // Any thread, in a read-side critical section.
     inline void translate(uint64_t iova, uint32_t access, ViommuTranslation &out);
@@ -87,6 +89,7 @@ public:
     }
 
     Engine &engine;
+    Shared &shared; // the engine's
     void *const opaque;
     const Regions regions;  // the engine's and its own, merged
     const bool own_regions; // there are regions beyond the engine's

@@ -11,8 +11,8 @@ namespace viommu
 {
 
 Engine::Engine(const ViommuEngineConfig &config, const ViommuCallbacks &callbacks, void *opaque)
-    : settings_(config), callbacks_(callbacks), opaque_(opaque), bypass_(settings_.boot_bypass),
-      faults_(settings_.granule())
+    : settings_(config), callbacks_(callbacks), opaque_(opaque),
+      shared_(settings_.boot_bypass, settings_.granule())
 {
 }
 
@@ -36,7 +36,7 @@ void Engine::set_features(uint64_t negotiated)
 
 void Engine::set_live(bool live)
 {
-    faults_.set_live(live);
+    shared_.faults.set_live(live);
 }
 
 // INI-D1 is for whoever drives the device next, and holds from then on.  Until then
@@ -50,7 +50,7 @@ void Engine::driver_reset()
     }
     lingering_ = true; // W31
     negotiated_ = 0;
-    faults_.set_live(false);
+    shared_.faults.set_live(false);
 }
 
 void Engine::driver_returns()
@@ -74,7 +74,7 @@ void Engine::system_reset()
 void Engine::reset(bool bypass)
 {
     negotiated_ = 0;
-    faults_.set_live(false);
+    shared_.faults.set_live(false);
     replace_all({}, {}, bypass);
 }
 
@@ -104,8 +104,8 @@ bool Engine::write_bypass(uint8_t value)
         return false;
     }
     {
-        RouteChange change(route_version_);
-        bypass_.store(wanted, std::memory_order_release);
+        RouteChange change(shared_.version);
+        shared_.bypass.store(wanted, std::memory_order_release);
     }
     settle(endpoints_);
     return true;
@@ -113,14 +113,14 @@ bool Engine::write_bypass(uint8_t value)
 
 std::optional<uint32_t> Engine::oldest_fault()
 {
-    while (const std::optional<void *> whose = faults_.oldest()) {
+    while (const std::optional<void *> whose = shared_.faults.oldest()) {
         // FLT-3: the ID is the one of now; without one there is nothing to say.
         uint32_t id = 0;
         if (callbacks_.endpoint_id(opaque_, *whose, &id)) {
             return id;
         }
-        faults_.pop();
-        faults_.count_dropped();
+        shared_.faults.pop();
+        shared_.faults.count_dropped();
     }
     return std::nullopt;
 }
@@ -128,7 +128,7 @@ std::optional<uint32_t> Engine::oldest_fault()
 bool Engine::pop_fault(std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE> record)
 {
     const std::optional<uint32_t> id = oldest_fault();
-    const std::optional<Fault> fault = id ? faults_.pop() : std::nullopt;
+    const std::optional<Fault> fault = id ? shared_.faults.pop() : std::nullopt;
     if (!fault) {
         return false;
     }
@@ -149,14 +149,14 @@ ViommuStats Engine::stats() const
     }
     stats.translations = counts.translations;
     stats.faults = counts.faults;
-    stats.faults_coalesced = faults_.coalesced();
-    stats.faults_dropped = faults_.dropped();
+    stats.faults_coalesced = shared_.faults.coalesced();
+    stats.faults_dropped = shared_.faults.dropped();
     stats.requests = requests_;
     stats.requests_refused = refused_;
     stats.mappings = mapping_count_;
     stats.domains = domains_.size();
     stats.memory = memory_;
-    stats.remembered = lane_store_->memory();
+    stats.remembered = shared_.lane_store->memory();
     stats.lingering = lingering();
     return stats;
 }
@@ -172,8 +172,8 @@ ViommuEndpoint *Engine::add_endpoint(void *endpoint_opaque, std::span<const Viom
     if (regions_unfit(merged, settings_.probe_size)) {
         return nullptr;
     }
-    auto endpoint = std::make_unique<ViommuEndpoint>(*this, endpoint_opaque, std::move(merged),
-                                                     !regions.empty());
+    auto endpoint = std::make_unique<ViommuEndpoint>(*this, shared_, endpoint_opaque,
+                                                     std::move(merged), !regions.empty());
     endpoint->translating = must_translate(*endpoint);
     dying_.reserve(endpoints_.size() + 1);
     endpoints_.push_back(endpoint.get());
@@ -185,7 +185,7 @@ void Engine::retire(Endpoint &endpoint)
 {
     const DomainPtr dying = unlink(endpoint);
     {
-        RouteChange change(route_version_);
+        RouteChange change(shared_.version);
         point_to(endpoint, nullptr);
         endpoint.retired.store(true, std::memory_order_release);
     }
@@ -193,7 +193,7 @@ void Engine::retire(Endpoint &endpoint)
     settle({&changed, 1});
     drop_lanes({&changed, 1});
     set_listeners(endpoint, false, false);
-    faults_.close(endpoint.fault_source);
+    shared_.faults.close(endpoint.fault_source);
 }
 
 void Engine::remove_endpoint(Endpoint &endpoint)
@@ -230,7 +230,7 @@ void Engine::forget(std::span<const ViommuIdentity> gone)
         return;
     }
     {
-        RouteChange change(route_version_);
+        RouteChange change(shared_.version);
         for (const ViommuIdentity &who : gone) {
             if (leaves(*who.endpoint)) {
                 point_to(*who.endpoint, nullptr);
@@ -319,7 +319,7 @@ void Engine::point_to(Endpoint &endpoint, Domain *domain)
 void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments, bool bypass)
 {
     {
-        RouteChange change(route_version_);
+        RouteChange change(shared_.version);
         for (Endpoint *endpoint : endpoints_) {
             point_to(*endpoint, nullptr);
             endpoint->members.clear();
@@ -328,7 +328,7 @@ void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments,
             point_to(*attachment.endpoint, attachment.domain);
             attachment.endpoint->members = std::move(attachment.members);
         }
-        bypass_.store(bypass, std::memory_order_release);
+        shared_.bypass.store(bypass, std::memory_order_release);
     }
     // The old domains live until this returns; nobody can look into them.
     domains_.swap(domains);
@@ -339,7 +339,7 @@ void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments,
         mapping_count_ += domain->mappings.size();
         memory_ += domain->memory();
     }
-    faults_.clear();
+    shared_.faults.clear();
     settle(endpoints_);
     drop_lanes(endpoints_);
 }

@@ -12,9 +12,8 @@
 
 #include "blocks.h"
 #include "endpoint.h"
-#include "faults.h"
-#include "locks.h"
 #include "settings.h"
+#include "shared.h"
 #include "stream.h"
 #include "wire.h"
 
@@ -43,12 +42,6 @@ public:
     // Any thread.
     size_t reply_max() const { return settings_.probe_size + wire::kTailSize; }
 
-    // For Endpoint::translate().
-    const RouteVersion &route_version() const { return route_version_; }
-    FaultQueue &fault_queue() { return faults_; }
-    const std::shared_ptr<LaneStore> &lane_store() const { return lane_store_; }
-    bool bypass_for_lookup() const { return bypass_.load(std::memory_order_acquire); }
-
     // Device state
     void set_topology(const ViommuTopology *topology, uint32_t iommu) VIOMMU_REQUIRES(big_lock);
     void set_features(uint64_t negotiated) VIOMMU_REQUIRES(big_lock);
@@ -62,7 +55,7 @@ public:
     bool write_bypass(uint8_t value) VIOMMU_REQUIRES(big_lock);
     bool bypass() const VIOMMU_REQUIRES(big_lock)
     {
-        return bypass_.load(std::memory_order_relaxed);
+        return shared_.bypass.load(std::memory_order_relaxed);
     }
 
     // Queues
@@ -176,10 +169,7 @@ private:
     const ViommuCallbacks callbacks_;
     void *const opaque_;
 
-    RouteVersion route_version_;
-    std::atomic<bool> bypass_; // changed in a RouteChange only
-    FaultQueue faults_;
-    const std::shared_ptr<LaneStore> lane_store_ = std::make_shared<LaneStore>();
+    Shared shared_;
 
     const ViommuTopology *topology_ VIOMMU_GUARDED_BY(big_lock) = nullptr;
     uint32_t iommu_ VIOMMU_GUARDED_BY(big_lock) = 0;

@@ -169,7 +169,7 @@ Status Engine::attach(const wire::AttachRequest &request)
     endpoint.members = std::move(members);
     target->endpoints.push_back(&endpoint);
     {
-        RouteChange change(route_version_);
+        RouteChange change(shared_.version);
         point_to(endpoint, target);
     }
     Endpoint *const changed = &endpoint;
