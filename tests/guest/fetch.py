@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Gets Debian packages for the guests into a cache, without installing them.
 
-A private apt configuration (own sources list, lists and caches) reads the
-Debian release below from the mirror this machine already uses; apt checks the
+A private apt configuration (own sources list, lists and caches) reads one of
+Debian's releases from the mirror this machine already uses; apt checks the
 signatures.  The system's own apt configuration, lists and packages stay as
 they are.  What is cached needs no network.
 """
@@ -18,7 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-SUITE = "trixie"
+SUITE = "trixie"  # what is fetched unless another is named
+SUITES = ("bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid")
 KEYRINGS = ("/usr/share/keyrings/debian-archive-keyring.pgp",
             "/usr/share/keyrings/debian-archive-keyring.gpg")
 KERNELS = {
@@ -100,9 +101,9 @@ def find_mirror(etc=Path("/etc/apt")):
 # --- apt with a configuration of its own -----------------------------------------
 
 class Apt:
-    def __init__(self, root, arch):
-        self.root = root / "apt" / f"{SUITE}-{arch}"
-        self.arch = arch
+    def __init__(self, root, arch, suite=SUITE):
+        self.root = root / "apt" / f"{suite}-{arch}"
+        self.arch, self.suite = arch, suite
         self.fresh = False
         for sub in ("parts", "preferences", "state/lists/partial", "cache/archives/partial",
                     "trusted"):
@@ -128,7 +129,7 @@ class Apt:
                              "install the package debian-archive-keyring.")
         r = self.root
         (r / "sources.list").write_text(
-            f"deb [arch={self.arch} signed-by={keyring}] {find_mirror()} {SUITE} main\n")
+            f"deb [arch={self.arch} signed-by={keyring}] {find_mirror()} {self.suite} main\n")
         self.conf.write_text("\n".join(self._system_acquire() + [
             f'APT::Architecture "{self.arch}";',
             f'APT::Architectures {{ "{self.arch}"; }};',
@@ -160,7 +161,7 @@ class Apt:
         self.configure()
         done = self.run("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
         if done.returncode:
-            raise FetchError(f"The package list of Debian {SUITE} could not be fetched "
+            raise FetchError(f"The package list of Debian {self.suite} could not be fetched "
                              f"({_apt_reason(done)}): check the network, the proxy and the mirror "
                              f"in {self.root}/sources.list, then run this again.")
         self.fresh = True
@@ -168,7 +169,7 @@ class Apt:
     def show(self, package):
         done = self.run("apt-cache", "show", "--no-all-versions", package)
         if done.returncode:
-            raise FetchError(f"Debian {SUITE} has no package {package} for {self.arch} "
+            raise FetchError(f"Debian {self.suite} has no package {package} for {self.arch} "
                              f"({_apt_reason(done)}): is the mirror complete?")
         fields = {}
         for line in done.stdout.splitlines():
@@ -219,66 +220,82 @@ def _need_space(root, what, need):
                          "free: free some, or set VIOMMU_CACHE to a folder on a larger disk.")
 
 
-def _record(root, arch, package):
-    return root / "packages" / f"{package}_{arch}.json"
+def _record(root, arch, package, suite):
+    of_suite = "" if suite == SUITE else f"_{suite}"
+    return root / "packages" / f"{package}{of_suite}_{arch}.json"
 
 
-def _cached(root, arch, package):
+def _cached(root, arch, package, suite):
     """(version, folder) of a package resolved earlier, or None."""
     try:
-        known = json.loads(_record(root, arch, package).read_text(encoding="utf-8"))
+        known = json.loads(_record(root, arch, package, suite).read_text(encoding="utf-8"))
         folder = root / "packages" / known["folder"]
         return (known["package"], known["version"], folder) if folder.is_dir() else None
     except (OSError, ValueError, KeyError):
         return None
 
 
-def fetch(package, arch="amd64", refresh=False, log=lambda text: None):
+def kernel_parts(image, info):
+    """The packages that a kernel consists of: since Linux 7 image and modules are apart."""
+    release = image.removeprefix("linux-image-")
+    depends = (word.split()[0] for word in info.get("Depends", "").split(",") if word.strip())
+    return [image, *(name for name in depends
+                     if name.startswith("linux-") and name.endswith(f"-{release}"))]
+
+
+def _unpack(apt, package, info, store, to, log):
+    _need_space(store, package, int(info.get("Size", 0)) + MARGIN_BYTES +
+                1024 * int(info.get("Installed-Size", 0)))
+    version = info["Version"]
+    log(f"downloading {package} {version} ({int(info.get('Size', 0)) / (1 << 20):.0f} MiB)")
+    incoming = store / f"{package}_{version.replace(':', '%3a')}_{apt.arch}.download"
+    incoming.mkdir(exist_ok=True)
+    deb = apt.download(package, version, incoming)
+    done = subprocess.run(["dpkg-deb", "-x", deb, to], text=True, capture_output=True, check=False)
+    if done.returncode:
+        shutil.rmtree(to, ignore_errors=True)
+        raise FetchError(f"{deb.name} could not be unpacked ({done.stderr.strip()}): "
+                         f"make room in {store} and run this again.")
+    shutil.rmtree(incoming)
+
+
+def fetch(package, arch="amd64", refresh=False, log=lambda text: None, suite=SUITE):
     """Unpacks a package (or, for a kernel metapackage, the kernel it depends on).
 
     Returns (package, version, folder).  An earlier result is reused unless `refresh`.
     """
     root = cache_dir()
-    found = None if refresh else _cached(root, arch, package)
+    found = None if refresh else _cached(root, arch, package, suite)
     if found:
         return found
     with locked(root):
-        found = None if refresh else _cached(root, arch, package)
+        found = None if refresh else _cached(root, arch, package, suite)
         if found:
             return found
         store = root / "packages"
         store.mkdir(exist_ok=True)
-        apt = Apt(root, arch)
-        log(f"looking up {package} ({arch}) in Debian {SUITE}")
-        _need_space(root, f"the package list of Debian {SUITE}", LIST_BYTES)
+        apt = Apt(root, arch, suite)
+        log(f"looking up {package} ({arch}) in Debian {suite}")
+        _need_space(root, f"the package list of Debian {suite}", LIST_BYTES)
         apt.update()
         real, info = package, apt.show(package)
+        parts = [package]
         if package in KERNELS.values():
             m = re.search(r"(linux-image-\d\S+)", info.get("Depends", ""))
             if not m:
                 raise FetchError(f"{package} names no kernel: is the mirror complete?")
             real = m.group(1)
             info = apt.show(real)
+            parts = kernel_parts(real, info)
         version = info["Version"]
         folder = store / f"{real}_{version.replace(':', '%3a')}_{arch}"
         if not folder.is_dir():
-            _need_space(store, real, int(info.get("Size", 0)) + MARGIN_BYTES +
-                        1024 * int(info.get("Installed-Size", 0)))
-            log(f"downloading {real} {version} ({int(info.get('Size', 0)) >> 20} MiB)")
-            incoming = store / f"{folder.name}.download"
-            incoming.mkdir(exist_ok=True)
-            deb = apt.download(real, version, incoming)
             unpacked = store / f"{folder.name}.unpacking"
             shutil.rmtree(unpacked, ignore_errors=True)
-            done = subprocess.run(["dpkg-deb", "-x", deb, unpacked], text=True,
-                                  capture_output=True, check=False)
-            if done.returncode:
-                shutil.rmtree(unpacked, ignore_errors=True)
-                raise FetchError(f"{deb.name} could not be unpacked ({done.stderr.strip()}): "
-                                 f"make room in {root} and run this again.")
+            for part in parts:
+                _unpack(apt, part, apt.show(part), store, unpacked, log)
             unpacked.rename(folder)
-            shutil.rmtree(incoming)
-        record = _record(root, arch, package)
+        record = _record(root, arch, package, suite)
         fresh = record.with_suffix(".new")
         fresh.write_text(json.dumps({"package": real, "version": version,
                                      "folder": folder.name}), encoding="utf-8")
@@ -299,8 +316,8 @@ class Kernel:
         self.config = folder / "boot" / f"config-{self.release}"
 
 
-def kernel(arch="amd64", flavour="cloud", refresh=False, log=lambda text: None):
-    return Kernel(arch, flavour, *fetch(KERNELS[arch, flavour], arch, refresh, log))
+def kernel(arch="amd64", flavour="cloud", refresh=False, log=lambda text: None, suite=SUITE):
+    return Kernel(arch, flavour, *fetch(KERNELS[arch, flavour], arch, refresh, log, suite))
 
 
 def main():
@@ -308,6 +325,8 @@ def main():
     parser.add_argument("--arch", choices=("amd64", "arm64"), default="amd64")
     parser.add_argument("--flavour", choices=("cloud", "generic"), default="cloud",
                         help="which of Debian's kernels")
+    parser.add_argument("--suite", choices=SUITES, default=SUITE,
+                        help="of which of Debian's releases (default: %(default)s)")
     parser.add_argument("--package", help="fetch this package instead of a kernel")
     parser.add_argument("--refresh", action="store_true",
                         help="look for a newer version than the cached one")
@@ -315,7 +334,7 @@ def main():
     name = args.package or KERNELS[args.arch, args.flavour]
     try:
         _, _, folder = fetch(name, args.arch, args.refresh,
-                             lambda text: print(text, file=sys.stderr))
+                             lambda text: print(text, file=sys.stderr), args.suite)
     except (FetchError, OSError) as err:
         sys.exit(f"fetch: {err}")
     print(folder)

@@ -11,7 +11,6 @@ import re
 import sys
 from dataclasses import dataclass
 
-import fetch
 import initramfs
 import run
 from run import IOMMU, Endpoint, Trial, check
@@ -56,7 +55,7 @@ class MmioTrial(Trial):
     def __init__(self, options, machine, *more, acpi=True, bypass_at_boot=False):
         self.options, self.folder, self.acpi = options, options.folder, acpi
         self.machine = MACHINES[machine]
-        self.kernel = fetch.kernel(self.machine["arch"], "cloud", log=run.note)
+        self.kernel = run.get_kernel(options, self.machine["arch"], "cloud")
         self.initramfs = initramfs.build(self.kernel, [*MODULES])
         self.endpoints, self.netdevs, self.notes, self.guest = [], [], [], None
         self.args = [*self.machine["args"], *more,

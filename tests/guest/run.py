@@ -5,6 +5,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -25,6 +26,7 @@ IOMMU_SLOT = "02.0"
 OVMF = ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_CODE.fd")
 VFIO_MODULES = ("vfio_pci", "vfio_iommu_type1 allow_unsafe_interrupts=1")
 BASE_MODULES = ("virtio_iommu", "virtio_blk", "virtio_net", "nvme")
+README = Path(__file__).resolve().parents[2] / "README.md"
 # Where a build leaves QEMU's own virtio-iommu, which is not in the QEMU that is tested.
 OWN_DEVICE = Path(__file__).resolve().parents[2] / "build/bench/intree"
 
@@ -64,15 +66,49 @@ class Endpoint:
         return requester & 0xff00 if self.conventional else requester
 
 
+def get_kernel(options, arch, flavour):
+    """Debian's kernel that --kernel names; the flavour is the scenario's, unless that does, too."""
+    suite, _, named = options.kernel.partition(":")
+    options.booted = fetch.kernel(arch, named or flavour, log=note, suite=suite)
+    return options.booted
+
+
+def versions(text):
+    return [tuple(map(int, v)) for v in re.findall(r"\b(\d+)\.(\d+)\.(\d+)", text)]
+
+
+def newest_seen():
+    """The newest kernel in README's section "Kernels"."""
+    text = README.read_text(encoding="utf-8")
+    return max(versions(text.split("\n## Kernels\n")[1].split("\n## ")[0]))
+
+
+def about_kernel(kernel):
+    """What a failure says of the guest's kernel."""
+    newest = newest_seen()
+    words = f"the guest's kernel was {kernel.release} (Debian {kernel.version})"
+    if versions(kernel.version)[0] > newest:
+        words += (f", newer than {'.'.join(map(str, newest))}, the newest that README.md names: "
+                  "that may be the reason")
+    return words
+
+
+def kernel_warnings(console):
+    """What a guest's kernel complained of; the faults that a test provokes are none."""
+    return [line for line in console.splitlines()
+            if re.search(r"WARNING: |BUG: |virtio_iommu|iommu: ", line)
+            and " fault from EP " not in line]
+
+
 class Trial:
     """Collects a guest's devices, boots it and checks what its endpoints do."""
+    disk_bytes, frames = DISK_BYTES, FRAMES
 
     def __init__(self, options, flavour="cloud", modules=(), bypass_at_boot=False):
         self.options, self.folder = options, options.folder
-        self.kernel = fetch.kernel("amd64", flavour, log=note)
+        self.kernel = get_kernel(options, "amd64", flavour)
         self.initramfs = initramfs.build(self.kernel, [*BASE_MODULES, *modules])
         self.endpoints, self.netdevs, self.notes, self.guest = [], [], [], None
-        self.disk_bytes, self.frames = DISK_BYTES, FRAMES
         # With bypass off, whatever reaches memory was translated or let through by a domain.
         self.args = ["-machine", "q35,accel=tcg", "-cpu", "qemu64", "-smp", "2", "-m", "512",
                      "-device", f"virtio-iommu-pci,id={IOMMU},addr={IOMMU_SLOT},"
@@ -727,17 +763,26 @@ def run(name, options):
     """Runs one scenario in a folder of its own; returns whether it held."""
     begin = time.monotonic()
     options.folder = Path(tempfile.mkdtemp(prefix="viommu-guest."))
+    options.booted = None
     keep = options.keep
     try:
         if name == "demo":
             demo(options)
         else:
             trial = SCENARIOS[name](options)
-            note(f"{name}: verified in {time.monotonic() - begin:.1f} s")
+            note(f"{name}: verified in {time.monotonic() - begin:.1f} s "
+                 f"with Linux {options.booted.release}")
+            console = options.folder / "console.log"
+            warnings = kernel_warnings(console.read_text(errors="replace"))
+            if warnings:
+                trial.notes.append(f"its kernel warned in {len(warnings)} lines, first: "
+                                   f"{warnings[0].strip()}")
             print(trial.table(), flush=True)
         return True
     except (GuestError, fetch.FetchError, OSError) as err:
         note(f"{name}: FAILED: {err}")
+        if options.booted:
+            note(about_kernel(options.booted))
         for image in options.folder.glob("*.img"):
             image.unlink()
         for log in options.folder.glob("*.log"):
@@ -770,8 +815,15 @@ def main(about, demonstrates=False):
     parser.add_argument("--own-device", type=Path, default=OWN_DEVICE, metavar="FOLDER",
                         help="the module folder with QEMU's own virtio-iommu, with which "
                              "'poweroff' compares (default: %(default)s)")
+    parser.add_argument("--kernel", default=fetch.SUITE, metavar="RELEASE[:FLAVOUR]",
+                        help="boot the kernel of this release of Debian "
+                             f"({', '.join(fetch.SUITES)}; default: %(default)s), generic or "
+                             "cloud instead of the scenario's choice")
     parser.set_defaults(modules=None)  # those of the environment
     options = parser.parse_args()
+    suite, _, flavour = options.kernel.partition(":")
+    if suite not in fetch.SUITES or flavour not in ("", "generic", "cloud"):
+        parser.error(f"no kernel is called {options.kernel}")
     if not os.access(options.qemu, os.X_OK):
         sys.exit(f"guest: {options.qemu} is no program")
     held = [run(name, options)

@@ -12,6 +12,7 @@ from unittest import mock
 
 import fetch
 import initramfs
+import run
 import vm
 
 DEB822 = """\
@@ -72,6 +73,25 @@ class Mirror(unittest.TestCase):
     def test_own_choice_comes_first(self):
         with mock.patch.dict(os.environ, VIOMMU_DEBIAN_MIRROR="http://chosen.example/debian"):
             self.assertEqual(fetch.find_mirror(Path("/nowhere")), "http://chosen.example/debian")
+
+
+class Kernels(unittest.TestCase):
+    def test_parts_of_one_release(self):
+        info = {"Depends": "dracut | initramfs-tools (>= 1), linux-base-7.2.1+x-amd64 (= 7), "
+                           "linux-binary-7.2.1+x-amd64 (= 7), linux-base (>= 4)"}
+        self.assertEqual(fetch.kernel_parts("linux-image-7.2.1+x-amd64", info),
+                         ["linux-image-7.2.1+x-amd64", "linux-base-7.2.1+x-amd64",
+                          "linux-binary-7.2.1+x-amd64"])
+
+    def test_a_kernel_newer_than_those_seen_is_named(self):
+        with mock.patch.object(run, "newest_seen", return_value=(6, 12, 117)):
+            older, newer = (run.about_kernel(SimpleNamespace(release="r", version=v))
+                            for v in ("6.12.117-1", "7.2.13-1"))
+        self.assertNotIn("newer", older)
+        self.assertIn("newer than 6.12.117", newer)
+
+    def test_readme_names_kernels(self):
+        self.assertGreaterEqual(run.newest_seen(), (6, 12, 117))
 
 
 class Modules(unittest.TestCase):

@@ -38,7 +38,7 @@ class PlacedTrial(Trial):
     def __init__(self, options, machine, firmware):
         self.options, self.folder = options, options.folder
         self.machine = MACHINES[machine]
-        self.kernel = fetch.kernel(self.machine["arch"], "cloud", log=run.note)
+        self.kernel = run.get_kernel(options, self.machine["arch"], "cloud")
         self.initramfs = initramfs.build(self.kernel, [*MODULES])
         self.endpoints, self.netdevs, self.notes, self.guest = [], [], [], None
         self.managers = {PCIE0: None}  # root bus in the guest -> IOMMU
