@@ -310,10 +310,11 @@ class Kernel:
         self.arch, self.flavour = arch, flavour
         self.package, self.version = package, version
         self.release = package.removeprefix("linux-image-")
-        self.image = folder / "boot" / f"vmlinuz-{self.release}"
         lib = folder / "usr/lib/modules" / self.release
         self.modules = lib if lib.is_dir() else folder / "lib/modules" / self.release
-        self.config = folder / "boot" / f"config-{self.release}"
+        # Since Linux 7 it lies beside the modules.
+        boot = folder / "boot" / f"vmlinuz-{self.release}"
+        self.image = boot if boot.exists() else self.modules / "vmlinuz"
 
 
 def kernel(arch="amd64", flavour="cloud", refresh=False, log=lambda text: None, suite=SUITE):
