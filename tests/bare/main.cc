@@ -2,6 +2,7 @@
 //
 // The bare guest: finds the IOMMU without any table of the firmware, learns
 // from the array in its config space what it manages, and runs one scenario.
+#include "looping.h"
 #include "processors.h"
 #include "timing.h"
 
@@ -421,15 +422,16 @@ Endpoint others[maxEndpoints];
     powerOff(allPassed());
 }
 
-// For the bench: the IOMMU, if there is one, need have no array.
-[[noreturn]] void runTimed()
+// The IOMMU need have no array; for the bench, there need be none.
+[[noreturn]] void runOnPci(bool loops)
 {
     Device device;
     const bool translated = findIommu(device);
     Iommu iommu(device);
     unsigned count = 0;
 
-    printAll("viommu bare guest: timed, ", translated ? "with" : "without", " an IOMMU\n");
+    printAll("viommu bare guest: ", loops ? "loop, " : "timed, ", translated ? "with" : "without",
+             " an IOMMU\n");
     for (uint16_t bdf = 0; bdf < 0x100; bdf++) {
         const bool self = translated && iommu.device().bdf() == bdf;
         if (!self && device.openPci(bdf) && device.id() == idBlock) {
@@ -442,6 +444,12 @@ Endpoint others[maxEndpoints];
     if (translated) {
         check(iommu.bringUp(), "iommu", "comes up");
     }
+    if (loops) {
+        if (!translated) {
+            fail("no IOMMU");
+        }
+        loopReads(iommu, endpoints[0], numberOption("rounds", 1000));
+    }
     timeReads(translated ? &iommu : nullptr, endpoints[0], numberOption("spans", 1),
               numberOption("reads", 1));
     finish();
@@ -453,8 +461,8 @@ void run()
     const char *layout = option("layout", "v2");
     Device device;
 
-    if (same(wanted, "time")) {
-        runTimed();
+    if (same(wanted, "time") || same(wanted, "loop")) {
+        runOnPci(same(wanted, "loop"));
     }
     printAll("viommu bare guest: scenario ", wanted, ", array ", layout, "\n");
     if (!findIommu(device)) {

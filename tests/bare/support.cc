@@ -27,7 +27,7 @@ namespace bare
 namespace
 {
 
-constexpr unsigned poolPages = 512;
+constexpr unsigned poolPages = 1024;
 alignas(pageSize) unsigned char pool[poolPages * pageSize];
 unsigned pagesUsed;
 

@@ -415,7 +415,7 @@ static void write_file(const char *path, const char *text)
 
 /* --- disks ----------------------------------------------------------------- */
 
-enum { CHUNK = 1 << 20, HUGE = 2 << 20 };
+enum { CHUNK = 1 << 20, HUGE = 2 << 20, HASH_TEXT = 65 };
 
 static int open_disk(const char *name, uint64_t *size)
 {
@@ -491,6 +491,90 @@ static void disk_write_command(const char *name, uint64_t bytes)
         fail("fsync");
     }
     answer("data bytes=%llu sha256=%s", (unsigned long long)bytes, sha_end(&sum));
+}
+
+static void read_piece(int fd, uint8_t *to, uint64_t at)
+{
+    if (pread(fd, to, CHUNK, (off_t)at) != CHUNK) {
+        fail("read");
+    }
+}
+
+static void piece_hash(char *to, const uint8_t *piece)
+{
+    Sha256 sum;
+
+    sha_begin(&sum);
+    sha_add(&sum, piece, CHUNK);
+    memcpy(to, sha_end(&sum), HASH_TEXT);
+}
+
+/*
+ * What was read differs from what the first pass read.  Whether that one is still
+ * what it was, and what another buffer gets now, tells a wrong read from memory
+ * that changed.
+ */
+static void describe_difference(int fd, uint64_t at, const uint8_t *read, const uint8_t *before,
+                                const char *hash_before)
+{
+    uint8_t *other = dma_buffer(CHUNK);
+    char kept[HASH_TEXT], again[HASH_TEXT];
+    unsigned pages = 0;
+    size_t first = CHUNK;
+
+    for (size_t page = 0; page < CHUNK; page += 4096) {
+        pages += memcmp(read + page, before + page, 4096) != 0;
+    }
+    for (size_t i = CHUNK; i-- > 0;) {
+        first = read[i] == before[i] ? first : i;
+    }
+    piece_hash(kept, before);
+    read_piece(fd, other, at);
+    piece_hash(again, other);
+    answer("data differs=%#llx pages=%u first=%#zx read=%02x wanted=%02x first_pass=%s "
+           "other_buffer=%s",
+           (unsigned long long)at, pages, first, first < CHUNK ? read[first] : 0,
+           first < CHUNK ? before[first] : 0, strcmp(kept, hash_before) ? "changed" : "kept",
+           strcmp(again, hash_before) ? "wrong" : "right");
+    munmap(other, CHUNK);
+}
+
+/*
+ * Reads the disk past the page cache for ever and tells of each pass.  The hash of
+ * a pass is that of its pieces' hashes.
+ */
+static _Noreturn void disk_loop_command(const char *name)
+{
+    uint64_t size;
+    int fd = open_disk(name, &size);
+    uint64_t pieces = size / CHUNK;
+    uint8_t *buffer = dma_buffer(CHUNK), *before = dma_buffer(pieces * CHUNK);
+    char(*hashes)[HASH_TEXT] = calloc(pieces, sizeof *hashes);
+
+    if (!hashes || size % CHUNK) {
+        refuse("the disk's size must be whole MiB and fit memory");
+    }
+    for (uint64_t pass = 0;; pass++) {
+        uint64_t start = now_ms();
+        Sha256 sum;
+
+        sha_begin(&sum);
+        for (uint64_t i = 0; i < pieces; i++) {
+            char hash[HASH_TEXT];
+
+            read_piece(fd, buffer, i * CHUNK);
+            piece_hash(hash, buffer);
+            sha_add(&sum, hash, HASH_TEXT - 1);
+            if (pass == 0) {
+                memcpy(before + i * CHUNK, buffer, CHUNK);
+                memcpy(hashes[i], hash, HASH_TEXT);
+            } else if (strcmp(hash, hashes[i])) {
+                describe_difference(fd, i * CHUNK, buffer, before + i * CHUNK, hashes[i]);
+            }
+        }
+        answer("data pass=%llu sha256=%s ms=%llu", (unsigned long long)pass, sha_end(&sum),
+               (unsigned long long)(now_ms() - start));
+    }
 }
 
 /* Whether the pages from p on follow each other in guest memory. */
@@ -1065,6 +1149,8 @@ static void run_command(char **args, int n)
         disk_read_command(args[1]);
     } else if (!strcmp(verb, "disk-write") && n == 3) {
         disk_write_command(args[1], number(args[2]));
+    } else if (!strcmp(verb, "disk-loop") && n == 2) {
+        disk_loop_command(args[1]);
     } else if (!strcmp(verb, "disk-time") && n == 5) {
         disk_time_command(args[1], args[2], number(args[3]), number(args[4]));
     } else if (!strcmp(verb, "net") && n == 3) {

@@ -104,13 +104,14 @@ class Trial:
     """Collects a guest's devices, boots it and checks what its endpoints do."""
     disk_bytes, frames = DISK_BYTES, FRAMES
 
-    def __init__(self, options, flavour="cloud", modules=(), bypass_at_boot=False):
+    def __init__(self, options, flavour="cloud", modules=(), bypass_at_boot=False,
+                 machine="q35"):
         self.options, self.folder = options, options.folder
         self.kernel = get_kernel(options, "amd64", flavour)
         self.initramfs = initramfs.build(self.kernel, [*BASE_MODULES, *modules])
         self.endpoints, self.netdevs, self.notes, self.guest = [], [], [], None
         # With bypass off, whatever reaches memory was translated or let through by a domain.
-        self.args = ["-machine", "q35,accel=tcg", "-cpu", "qemu64", "-smp", "2", "-m", "512",
+        self.args = ["-machine", f"{machine},accel=tcg", "-cpu", "qemu64", "-smp", "2", "-m", "512",
                      "-device", f"virtio-iommu-pci,id={IOMMU},addr={IOMMU_SLOT},"
                                 f"boot-bypass={'on' if bypass_at_boot else 'off'}"]
         if not bypass_at_boot:
@@ -178,8 +179,8 @@ class Trial:
             ("kexec/initramfs", 0o100644, plain, (0, 0))]))
         self.initramfs = whole
 
-    def boot(self, kernel_args="", **more):
-        self.guest = Guest(self.folder, self.options.qemu, "amd64", self.kernel.image,
+    def boot(self, kernel_args="", qemu=None, **more):
+        self.guest = Guest(self.folder, qemu or self.options.qemu, "amd64", self.kernel.image,
                            self.initramfs, self.args, kernel_args, **more)
         for name in self.netdevs:
             self.guest.network(name)

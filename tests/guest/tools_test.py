@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import fetch
+import hops
 import initramfs
 import run
 import vm
@@ -154,6 +155,49 @@ class Waiting(unittest.TestCase):
         theirs.close()
         with ours, self.assertRaisesRegex(vm.GuestError, "closed"):
             vm.Lines(ours, time.monotonic() + 5).wait()
+
+
+class Hops(unittest.TestCase):
+    """What judges a hop has to be able to refuse it."""
+
+    def side(self, memory):
+        return SimpleNamespace(memory=lambda address, size: memory[address:address + size],
+                               qmp=SimpleNamespace(call=lambda _: {"ram": {
+                                   "dirty-sync-count": 2}}))
+
+    def test_one_lost_byte_is_noticed(self):
+        chain, memory = hops.Chain(), bytearray(os.urandom(4 * hops.PAGE))
+        chain.memory = len(memory)
+        before = self.side(bytes(memory))
+        chain.compare_memory(before, self.side(bytes(memory)))
+        memory[2 * hops.PAGE + 5] ^= 1
+        with self.assertRaisesRegex(hops.Lost, "1 pages of memory differ: 0x2000; from 0x2005"):
+            chain.compare_memory(before, self.side(bytes(memory)))
+
+    def linux(self, *lines):
+        chain = object.__new__(hops.LinuxChain)
+        chain.job = SimpleNamespace(done=False, error=None, data=list(lines))
+        chain.want, chain.wait = "aa", lambda: time.sleep(0.01)
+        return chain
+
+    def test_wrong_data_and_silence_are_noticed(self):
+        right = {"pass": "0", "sha256": "aa", "ms": "1"}
+        self.assertEqual(self.linux(right, right).passes(), 2)
+        with self.assertRaises(hops.Wrong):
+            self.linux(right, right | {"sha256": "ab"}).passes()
+        with self.assertRaises(hops.Wrong):
+            self.linux(right, {"differs": "0x0"}).passes()
+        with self.assertRaises(hops.Stalled):
+            self.linux(right).watch(1, 0.05)
+
+    def test_the_bare_guest_may_complain(self):
+        chain = object.__new__(hops.BareChain)
+        for text, passes in (("round 0x0\nround 0x64\n", 2), ("", 0)):
+            chain.guest = SimpleNamespace(console=lambda text=text: text)
+            self.assertEqual(chain.passes(), passes)
+        chain.guest = SimpleNamespace(console=lambda: "round 0x0\nwrong data block=0x1\n")
+        with self.assertRaises(hops.Wrong):
+            chain.passes()
 
 
 class NetworkPeer(unittest.TestCase):

@@ -20,7 +20,7 @@ class GuestError(Exception):
     """A guest did not do what a scenario asked of it."""
 
 
-def _die_with_parent():
+def die_with_parent():
     """Runs in the child: no QEMU outlives its runner, however that ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -174,8 +174,9 @@ class Guest:
     `kernel_args` is appended to the kernel's command line.  The console is kept
     in `folder`/console.log.  `limit` is in seconds; an idle machine needs a tenth of
     it.  With `saved`, a guest that was saved, this one goes on where that one was,
-    its commands included.  Only with `reboots` it can reboot; else QEMU ends then.
-    `modules` is the folder of QEMU's modules, if not that of the environment.
+    its commands included.  With `incoming`, a URI, it waits there for a guest that
+    moves.  Only with `reboots` it can reboot; else QEMU ends then.  `modules` is the
+    folder of QEMU's modules, if not that of the environment.
     """
     # A kernel with these on its command line, in this order, says at once that it is there.
     EARLY_CONSOLE = "loglevel=6 earlyprintk=serial,ttyS0,115200"
@@ -185,7 +186,7 @@ class Guest:
     }
 
     def __init__(self, folder, qemu, arch, image, initramfs, args, kernel_args="", limit=240,
-                 saved=None, reboots=False, modules=None):
+                 saved=None, incoming=None, reboots=False, modules=None):
         self.folder, self.limit = Path(folder), limit
         self.begin = time.monotonic()
         self.deadline = self.begin + limit
@@ -195,10 +196,11 @@ class Guest:
         self.saved, self.state = saved, None
         self.environment = dict(os.environ, **({"QEMU_MODULE_DIR": str(modules)} if modules
                                                else {}))
+        self.incoming = f"file:{saved.state}" if saved else incoming
         names = self.MACHINES[arch]
         self.basic_args = (f"console={names['console']},115200 agent={names['agent']} loglevel=5 "
                            "panic=-1")
-        if any(str(arg).startswith("q35") for arg in args):
+        if any(re.match("(pc-)?q35", str(arg)) for arg in args):
             # Linux measures that timer when it starts, and under emulation on a busy
             # machine the result can be so wrong that a CPU never wakes again.  Here it
             # has another one.
@@ -211,7 +213,7 @@ class Guest:
         self.command = [
             qemu, "-nodefaults", "-no-user-config", "-display", "none",
             *([] if reboots else ["-no-reboot"]),
-            "-kernel", str(image), "-initrd", str(initramfs),
+            "-kernel", str(image), *(["-initrd", str(initramfs)] if initramfs else []),
             "-append", f"{self.basic_args} {kernel_args}".rstrip(),
             "-chardev", f"file,id=console,path={self.folder}/console.log,append=on",
             "-serial", "chardev:console",
@@ -220,8 +222,10 @@ class Guest:
             "-mon", "chardev=monitor,mode=control",
             *map(str, args),
         ]
-        if saved:
-            self.command += ["-incoming", f"file:{saved.state}"]
+        if self.incoming:
+            self.command += ["-incoming", self.incoming]
+        if incoming:
+            self.command.append("-S")
 
     def _pair(self):
         """A connected socket for us and the number of the one QEMU inherits."""
@@ -242,15 +246,14 @@ class Guest:
                 self.process = subprocess.Popen(
                     self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     env=self.environment, pass_fds=[s.fileno() for s in self.passed],
-                    preexec_fn=_die_with_parent)
+                    preexec_fn=die_with_parent)
             for s in self.passed:
                 s.close()
             self.qmp = Qmp(self.monitor, self.deadline)
             if self.saved:
-                self._resume()
-            else:
-                while self.agent_line() != "ready":
-                    pass
+                self._go_on(self.saved)
+            elif not self.incoming:
+                self._wait_ready()
         except BaseException as err:
             self.stop()
             if isinstance(err, GuestError):
@@ -268,15 +271,20 @@ class Guest:
         for s in self.sockets:
             s.close()
 
-    # --- saving and resuming -------------------------------------------------------
+    def _wait_ready(self):
+        while self.agent_line() != "ready":
+            pass
+
+    # --- saving, moving and going on -------------------------------------------------
 
     def _wait_for_migration(self):
         while True:
-            status = self.qmp.call("query-migrate").get("status")
+            state = self.qmp.call("query-migrate")
+            status = state.get("status")
             if status == "completed":
                 return
             if status == "failed" or time.monotonic() > self.deadline:
-                raise GuestError(f"migration: {status}")
+                raise GuestError(f"migration: {status} {state.get('error-desc', '')}".rstrip())
             time.sleep(0.05)
 
     def save(self):
@@ -288,10 +296,25 @@ class Guest:
         while self.agent_line():
             pass
 
-    def _resume(self):
+    def move_to(self, other, look):
+        """Moves while it runs to a guest that waits for it, and runs there from then on.
+
+        Calls `look` when it has stopped here and does not run there yet.
+        """
+        # On a busy machine a shorter one would be tried for, round by round, for minutes.
+        self.qmp.call("migrate-set-parameters", **{"downtime-limit": 3000})
+        self.qmp.call("migrate", uri=other.incoming)
         self._wait_for_migration()
-        self.pending, self.count = self.saved.pending, self.saved.count
-        self.agent_lines.rest = self.saved.agent_lines.rest
+        while self.agent_line():
+            pass
+        other._go_on(self)
+        look(self, other)
+        other.qmp.call("cont")
+
+    def _go_on(self, before):
+        self._wait_for_migration()
+        self.pending, self.count = before.pending, before.count
+        self.agent_lines.rest = before.agent_lines.rest
         for command in self.pending.values():
             command.guest = self
 
@@ -431,17 +454,18 @@ class Guest:
                 raise GuestError(f"after {seconds} s the guest still waits for {what}")
             time.sleep(0.1)
 
-    def _property(self, iommu, name):
+    def property(self, iommu, name):
+        """A property of the device model."""
         path = f"/machine/peripheral/{iommu}/virtio-backend"
         return self.qmp.call("qom-get", path=path, property=name)
 
     def endpoints(self, iommu):
         """What the device model itself says of its endpoints, by ID."""
-        return {e["id"]: e for e in self._property(iommu, "endpoints")}
+        return {e["id"]: e for e in self.property(iommu, "endpoints")}
 
     def stats(self, iommu):
         """The device model's own counts."""
-        return self._property(iommu, "stats")
+        return self.property(iommu, "stats")
 
     def memory(self, address, size):
         """What the host finds at a guest-physical address."""
