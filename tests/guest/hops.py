@@ -319,8 +319,9 @@ def run_chain(options, machine, places, hops, counts):
                      f"{chain.rounds} rounds, goes on after {went_on:.1f} s")
                 at = to
         except GuestError:
-            for log in options.folder.glob("qemu.log"):
-                print("    " + log.read_text(errors="replace")[-2000:], flush=True)
+            for log in options.folder.glob("*.log"):
+                print(f"    end of {log.name}:", log.read_text(errors="replace")[-2000:],
+                      flush=True)
             if not chain or not chain.hop:
                 raise
         finally:
