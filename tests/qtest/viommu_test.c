@@ -282,13 +282,7 @@ uint64_t virtio_offered(Virtio *dev)
     return low | (uint64_t)qtest_readl(qts, window) << 32;
 }
 
-void virtio_choose(Virtio *dev, uint64_t features)
-{
-    virtio_reset(dev);
-    return virtio_accept(dev, features);
-}
-
-bool virtio_accept(Virtio *dev, uint64_t features)
+static void write_features(Virtio *dev, uint64_t features)
 {
     QTestState *qts = dev->vt->qts;
     uint64_t select = dev->mmio ? dev->mmio + MMIO_GFSELECT : dev->common + COMMON_GFSELECT;
@@ -302,9 +296,21 @@ bool virtio_accept(Virtio *dev, uint64_t features)
     qtest_writel(qts, window, (uint32_t)(features >> 32));
 }
 
+void virtio_choose(Virtio *dev, uint64_t features)
+{
+    virtio_reset(dev);
+    write_features(dev, features);
+}
+
 bool virtio_negotiate(Virtio *dev, uint64_t features)
 {
-    virtio_choose(dev, features);
+    virtio_reset(dev);
+    return virtio_accept(dev, features);
+}
+
+bool virtio_accept(Virtio *dev, uint64_t features)
+{
+    write_features(dev, features);
     virtio_set_status(dev, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK);
     if (!(virtio_status(dev) & STATUS_FEATURES_OK)) {
         return false;

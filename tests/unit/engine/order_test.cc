@@ -218,7 +218,7 @@ TEST(Windows, DET_4_RSV_5_WhatWasCachedOfTheMsiWindowGoes)
     Function &nic = machine.add(0x30);
     EXPECT_EQ(machine.attach(1, 0x30), OK);
     machine.listen(nic, true, true);
-    EXPECT_EQ(machine.look(nic, 0xfee00000).rights, RW);
+    EXPECT_EQ(machine.look(nic, 0xfee00000).rights, W);
     EXPECT_EQ(machine.detach(1, 0x30), OK);
     EXPECT_EQ(machine.look(nic, 0xfee00000).rights, 0u);
     EXPECT_EQ(machine.told(), Told{"drop 30 fee00000-feefffff"});
