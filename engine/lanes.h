@@ -93,6 +93,7 @@ private:
     friend class LaneStore;
 
     // The hits stay as the system gave the memory, all zero, and nobody has touched it.
+    // cppcheck-suppress uninitDerivedMemberVarPrivate
     Lane(std::shared_ptr<LaneAccount> endpoint, size_t place) noexcept
         : ViommuDeferred{}, account_(std::move(endpoint)), place_(place)
     {

@@ -525,7 +525,7 @@ static void disk_goes_on_after_the_drivers_reset(void)
 {
     Disk disk;
     Vt *vt = machine_with_disk(&disk, "boot-bypass=off");
-    uint32_t len;
+    uint32_t head = 0, len = 0;
 
     assert_status(vt_attach(vt, 1, DISK, 0), VS_OK);
     map_identity(vt, 1);
@@ -540,7 +540,7 @@ static void disk_goes_on_after_the_drivers_reset(void)
     g_assert_true(virtio_accept(&vt->iommu, F_USUAL));
     disk_read(&disk, 1, page(64), 64 * KIB);
     disk_quiet(&disk);
-    g_assert_false(queue_pop(&disk.queue, &(uint32_t){0}, &len));
+    g_assert_false(queue_pop(&disk.queue, &head, &len));
     vt_free(vt);
 }
 
