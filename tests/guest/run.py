@@ -55,6 +55,7 @@ class Endpoint:
     file: Path = None
     netdev: str = ""
     conventional: bool = False
+    alias: int = None  # the ID under which bridges hand its DMA on
     device: dict = field(default_factory=dict)
     report: list = field(default_factory=list)
     translations: int = None
@@ -62,6 +63,8 @@ class Endpoint:
     @property
     def counted_as(self):
         """The requester ID that the IOMMU sees; a conventional bus has but one, its bridge's."""
+        if self.alias is not None:
+            return self.alias
         requester = requester_id(self.device["name"])
         return requester & 0xff00 if self.conventional else requester
 
@@ -369,6 +372,28 @@ def bridge(options):
               "two functions behind one conventional bridge are in different groups")
         check(functions[0].device["group"] != behind[0].device["group"],
               "a function of its own is in the group of the bridge")
+        guest.poweroff()
+    return t
+
+
+def proxmox(options):
+    """W17: as Proxmox lays q35 out: behind i82801b11-bridge and pci-bridge, the IOMMU last."""
+    t = Trial(options, "generic", ["e1000"])
+    iommu = t.args[-4:]  # with -boot
+    del t.args[-4:]
+    t.add("-device", "i82801b11-bridge,id=dmi,addr=1e.0",
+          "-device", "pci-bridge,id=conventional,bus=dmi,addr=1.0,chassis_nr=1")
+    behind = "1e.0/01.0/"
+    t.disk("virtio-blk", behind + "0a.0", "conventional")
+    t.net("virtio-net", behind + "12.0", "conventional")
+    t.net("e1000", behind + "13.0", "conventional")
+    for e in t.endpoints:
+        e.alias = requester_id("0000:00:1e.0")
+    t.add(*iommu)
+    with t.boot() as guest:
+        t.verify("DMA-FQ")
+        check(len({e.device["group"] for e in t.endpoints}) == 1,
+              "functions behind one conventional bridge are in different groups")
         guest.poweroff()
     return t
 
@@ -741,7 +766,7 @@ def poweroff(options):
     return t
 
 
-SCENARIOS = {f.__name__: f for f in (seabios, ovmf, passthrough, strict, bridge, sriov, faults,
+SCENARIOS = {f.__name__: f for f in (seabios, ovmf, passthrough, strict, bridge, proxmox, sriov, faults,
                                      hotplug, migrate, kexec, crash, poweroff)}
 
 
