@@ -128,7 +128,7 @@ static bool collect_functions(void)
                                                         &settled);
 
     functions.all = g_array_sized_new(false, false, sizeof(Function),
-                                           devices->len);
+                                      devices->len);
     for (guint i = 0; i < devices->len; i++) {
         Function function = { .dev = g_ptr_array_index(devices, i) };
 

@@ -194,15 +194,23 @@ static void ends_for_who_is_no_bus_master(void)
     vt_free(vt);
 }
 
-/* Nor has one a part in it that was none before. */
-static void ends_for_who_was_no_bus_master(void)
+/* EDU0 attached, and not a bus master; returns what makes it one again. */
+static uint16_t attach_and_quieten(Vt *vt)
 {
-    Vt *vt = vt_new();
     uint16_t command;
 
     attach_and_map(vt, EDU0);
     command = pci_read16(vt, EDU0, COMMAND);
     pci_write16(vt, EDU0, COMMAND, command & (uint16_t)~COMMAND_MASTER);
+    return command;
+}
+
+/* Nor has one a part in it that was none before. */
+static void ends_for_who_was_no_bus_master(void)
+{
+    Vt *vt = vt_new();
+    uint16_t command = attach_and_quieten(vt);
+
     virtio_reset(&vt->iommu);
     vt_settle(vt);
     pci_write16(vt, EDU0, COMMAND, command);
@@ -214,11 +222,8 @@ static void ends_for_who_was_no_bus_master(void)
 static void driver_keeps_who_is_no_bus_master(void)
 {
     Vt *vt = vt_new();
-    uint16_t command;
+    uint16_t command = attach_and_quieten(vt);
 
-    attach_and_map(vt, EDU0);
-    command = pci_read16(vt, EDU0, COMMAND);
-    pci_write16(vt, EDU0, COMMAND, command & (uint16_t)~COMMAND_MASTER);
     vt_settle(vt);
     pci_write16(vt, EDU0, COMMAND, command);
     g_assert_true(lands(&vt->edu[0], IOVA, 1));
