@@ -98,6 +98,12 @@ void viommu_engine_set_topology(ViommuEngine *engine, const ViommuTopology *topo
     engine->set_topology(topology, iommu);
 }
 
+void viommu_engine_raise_granule(ViommuEngine *engine, uint64_t page_sizes) noexcept
+{
+    big_lock.assert_held();
+    engine->raise_granule(page_sizes);
+}
+
 void viommu_engine_set_features(ViommuEngine *engine, uint64_t negotiated) noexcept
 {
     big_lock.assert_held();
@@ -201,6 +207,15 @@ ViommuEndpoint *viommu_endpoint_new(ViommuEngine *engine, void *opaque, const Vi
     } catch (const std::bad_alloc &) {
         return nullptr;
     }
+}
+
+bool viommu_endpoint_set_hosts(ViommuEndpoint *endpoint, const ViommuHostDevice *hosts,
+                               size_t count, char *error, size_t error_size) noexcept
+{
+    return report_errors(error, error_size, [&] {
+        big_lock.assert_held();
+        return endpoint->engine.set_hosts(*endpoint, {hosts, count});
+    });
 }
 
 void viommu_endpoint_retire(ViommuEndpoint *endpoint) noexcept

@@ -22,11 +22,16 @@ static_assert(wire::kMapRead == VIOMMU_READ && wire::kMapWrite == VIOMMU_WRITE &
 // The entry in the table of domains and the list of endpoints are on top of it.
 const size_t Domain::kMemory = sizeof(Domain) + 128;
 
-Endpoint::Endpoint(Engine &owner, Shared &shared_state, void *endpoint_opaque, Regions merged,
-                   bool has_own_regions)
-    : engine(owner), shared(shared_state), opaque(endpoint_opaque), regions(std::move(merged)),
-      own_regions(has_own_regions), fault_source(endpoint_opaque), lanes_(shared.lane_store)
+Endpoint::Endpoint(Engine &owner, Shared &shared_state, void *endpoint_opaque,
+                   std::unique_ptr<RegionList> reserved)
+    : engine(owner), shared(shared_state), opaque(endpoint_opaque), fault_source(endpoint_opaque),
+      region_list(reserved.release()), lanes_(shared.lane_store)
 {
+}
+
+Endpoint::~Endpoint()
+{
+    delete region_list.load(std::memory_order_relaxed);
 }
 
 // W20: every decision about one access is made here.
@@ -54,6 +59,7 @@ wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
     if (here->bypass) {
         return bypass(); // BYP-2
     }
+    const Regions &regions = region_list.load(std::memory_order_acquire)->regions;
     if (const ViommuRegion *region = find_region(regions, iova)) {
         // RSV-5: an interrupt is a write; a read would show an interrupt controller's registers.
         return region->subtype == VIOMMU_RESV_MSI

@@ -69,11 +69,32 @@ struct BuryDomain {
 };
 using DomainPtr = std::unique_ptr<Domain, BuryDomain>;
 
+// The reserved regions of an endpoint; readers may have an old list in hand.
+struct RegionList : ViommuDeferred {
+    RegionList(Regions merged, bool beyond_engines)
+        : ViommuDeferred{{}, free_deferred}, regions(std::move(merged)), own(beyond_engines)
+    {
+    }
+
+    const Regions regions; // the engine's and its own, merged
+    const bool own;        // there are regions beyond the engine's
+
+private:
+    static bool free_deferred(ViommuDeferred *remains)
+    {
+        delete static_cast<RegionList *>(remains);
+        return false;
+    }
+};
+
 class Endpoint
 {
 public:
-    Endpoint(Engine &owner, Shared &shared_state, void *endpoint_opaque, Regions merged,
-             bool has_own_regions);
+    Endpoint(Engine &owner, Shared &shared_state, void *endpoint_opaque,
+             std::unique_ptr<RegionList> reserved);
+    ~Endpoint();
+    Endpoint(const Endpoint &) = delete;
+    Endpoint &operator=(const Endpoint &) = delete;
 
     // Any thread, in a read-side critical section.
     inline void translate(uint64_t iova, uint32_t access, ViommuTranslation &out);
@@ -83,6 +104,14 @@ public:
     {
         return domain.load(std::memory_order_relaxed);
     }
+    const Regions &stable_regions() const VIOMMU_REQUIRES(big_lock)
+    {
+        return region_list.load(std::memory_order_relaxed)->regions;
+    }
+    bool own_regions() const VIOMMU_REQUIRES(big_lock)
+    {
+        return region_list.load(std::memory_order_relaxed)->own;
+    }
     bool stable_retired() const VIOMMU_REQUIRES(big_lock)
     {
         return retired.load(std::memory_order_relaxed);
@@ -91,9 +120,10 @@ public:
     Engine &engine;
     Shared &shared; // the engine's
     void *const opaque;
-    const Regions regions;  // the engine's and its own, merged
-    const bool own_regions; // there are regions beyond the engine's
     FaultSource fault_source;
+
+    // Not null.
+    std::atomic<RegionList *> region_list;
 
     // Changed between the two halves of a RouteChange only.
     std::atomic<Domain *> domain{nullptr};

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <cinttypes>
+#include <cstdio>
 #include <unordered_map>
 #include <utility>
 
@@ -172,13 +174,75 @@ ViommuEndpoint *Engine::add_endpoint(void *endpoint_opaque, std::span<const Viom
     if (regions_unfit(merged, settings_.probe_size)) {
         return nullptr;
     }
-    auto endpoint = std::make_unique<ViommuEndpoint>(*this, shared_, endpoint_opaque,
-                                                     std::move(merged), !regions.empty());
+    auto endpoint = std::make_unique<ViommuEndpoint>(
+        *this, shared_, endpoint_opaque,
+        std::make_unique<RegionList>(std::move(merged), !regions.empty()));
     endpoint->translating = must_translate(*endpoint);
     dying_.reserve(endpoints_.size() + 1);
     endpoints_.push_back(endpoint.get());
-    with_own_regions_ += endpoint->own_regions ? 1 : 0;
+    with_own_regions_ += endpoint->own_regions() ? 1 : 0;
     return endpoint.release();
+}
+
+namespace
+{
+
+std::string range_text(const ViommuRegion &region)
+{
+    char text[48];
+    std::snprintf(text, sizeof(text), "0x%" PRIx64 "-0x%" PRIx64, region.start, region.last);
+    return text;
+}
+
+// Why it cannot be assigned, empty if it can.
+std::string unfit_host(const ViommuHostDevice &host, const Regions &reserved,
+                       const Domain *domain, uint64_t granule)
+{
+    const uint64_t smallest = host.page_sizes & -host.page_sizes;
+    if (smallest > granule) {
+        return "its IOMMU on the host has no pages of less than " + std::to_string(smallest) +
+               " bytes, but the granule of the virtio-iommu is " + std::to_string(granule);
+    }
+    if (domain) {
+        for (const ViommuRegion &region : reserved) {
+            if (domain->mappings.overlaps(region.start, region.last)) {
+                return "its IOMMU on the host cannot map " + range_text(region) +
+                       ", where the guest has mapped memory for it already";
+            }
+        }
+    }
+    return {};
+}
+
+} // namespace
+
+std::string Engine::set_hosts(Endpoint &endpoint, std::span<const ViommuHostDevice> hosts)
+{
+    Regions own;
+    for (const ViommuHostDevice &host : hosts) {
+        Regions reserved;
+        if (host.usable_count != 0) {
+            reserved = regions_outside({host.usable, host.usable_count}, settings_.input_start,
+                                       settings_.input_last);
+        }
+        const std::string reason =
+            unfit_host(host, reserved, endpoint.stable_domain(), settings_.granule());
+        if (!reason.empty()) {
+            return host.name + (": " + reason);
+        }
+        own.insert(own.end(), reserved.begin(), reserved.end());
+        if (const char *refusal =
+                regions_unfit(merged_regions(settings_.regions, own), settings_.probe_size)) {
+            return host.name + (std::string(": ") + refusal);
+        }
+    }
+    auto fresh = std::make_unique<RegionList>(merged_regions(settings_.regions, own), !own.empty());
+
+    with_own_regions_ -= endpoint.own_regions() ? 1 : 0;
+    with_own_regions_ += fresh->own ? 1 : 0;
+    // Nothing is mapped in what becomes reserved: what translate() answers stays the same.
+    bury(*endpoint.region_list.exchange(fresh.release(), std::memory_order_acq_rel));
+    return {};
 }
 
 void Engine::retire(Endpoint &endpoint)
@@ -201,7 +265,7 @@ void Engine::remove_endpoint(Endpoint &endpoint)
     assert(endpoint.stable_retired());
     past_ += endpoint.counts();
     std::erase(endpoints_, &endpoint);
-    with_own_regions_ -= endpoint.own_regions ? 1 : 0;
+    with_own_regions_ -= endpoint.own_regions() ? 1 : 0;
 }
 
 void Engine::set_listeners(Endpoint &endpoint, bool map, bool unmap)
@@ -410,7 +474,7 @@ void Engine::tell_left(const Endpoint &endpoint, const Domain &left)
         first = lowest->iova;
         last = mappings.previous(UINT64_MAX)->last;
     }
-    for (const ViommuRegion &region : endpoint.regions) {
+    for (const ViommuRegion &region : endpoint.stable_regions()) {
         if (region.subtype == VIOMMU_RESV_MSI) {
             first = std::min(first, region.start);
             last = std::max(last, region.last);
@@ -577,7 +641,7 @@ std::string Engine::load_commit(bool driven)
                 Endpoint *const endpoint = who->endpoint;
                 const auto [entry, added] = known.emplace(endpoint, attachments.size());
                 if (added) {
-                    for (const ViommuRegion &region : endpoint->regions) {
+                    for (const ViommuRegion &region : endpoint->stable_regions()) {
                         if (domain->mappings.overlaps(region.start, region.last)) {
                             throw stream::Malformed{subject +
                                                     " has a reserved region that is mapped"};

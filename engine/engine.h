@@ -43,6 +43,10 @@ public:
     size_t reply_max() const { return settings_.probe_size + wire::kTailSize; }
 
     // Device state
+    void raise_granule(uint64_t page_sizes) VIOMMU_REQUIRES(big_lock)
+    {
+        settings_.raise_granule(page_sizes);
+    }
     void set_topology(const ViommuTopology *topology, uint32_t iommu) VIOMMU_REQUIRES(big_lock);
     void set_features(uint64_t negotiated) VIOMMU_REQUIRES(big_lock);
     void set_live(bool live) VIOMMU_REQUIRES(big_lock);
@@ -67,6 +71,9 @@ public:
 
     // Endpoints
     ViommuEndpoint *add_endpoint(void *endpoint_opaque, std::span<const ViommuRegion> regions)
+        VIOMMU_REQUIRES(big_lock);
+    // Why these cannot share the endpoint, empty on success.
+    std::string set_hosts(Endpoint &endpoint, std::span<const ViommuHostDevice> hosts)
         VIOMMU_REQUIRES(big_lock);
     void retire(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
     void remove_endpoint(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
@@ -165,7 +172,7 @@ private:
     void drop_cached(const Endpoint &endpoint, uint64_t first, uint64_t last)
         VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(routes);
 
-    const Settings settings_;
+    Settings settings_; // changes before the first request only
     const ViommuCallbacks callbacks_;
     void *const opaque_;
 

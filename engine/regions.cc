@@ -95,6 +95,33 @@ Regions merged_regions(std::span<const ViommuRegion> first, std::span<const Viom
     return merged;
 }
 
+Regions regions_outside(std::span<const ViommuRange> usable, uint64_t first, uint64_t last)
+{
+    std::vector<ViommuRange> ranges(usable.begin(), usable.end());
+    std::sort(ranges.begin(), ranges.end(), [](const ViommuRange &a, const ViommuRange &b) {
+        return a.start < b.start;
+    });
+    Regions outside;
+    uint64_t at = first; // all below is dealt with
+    for (const ViommuRange &range : ranges) {
+        if (range.start > last) {
+            break;
+        }
+        if (range.start > range.last || range.last < at) {
+            continue;
+        }
+        if (range.start > at) {
+            outside.push_back({at, range.start - 1, VIOMMU_RESV_RESERVED});
+        }
+        if (range.last >= last) {
+            return outside;
+        }
+        at = range.last + 1;
+    }
+    outside.push_back({at, last, VIOMMU_RESV_RESERVED});
+    return outside;
+}
+
 bool regions_valid(std::span<const ViommuRegion> regions)
 {
     return std::all_of(regions.begin(), regions.end(), [](const ViommuRegion &region) {

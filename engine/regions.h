@@ -25,6 +25,10 @@ size_t collect_regions(std::span<const ViommuRegion> users, std::span<const Viom
 Regions merged_regions(std::span<const ViommuRegion> first,
                        std::span<const ViommuRegion> then = {});
 
+// The reserved regions that `usable` leaves of the addresses from `first` to `last`;
+// its ranges may touch, overlap and lie in any order.
+Regions regions_outside(std::span<const ViommuRange> usable, uint64_t first, uint64_t last);
+
 // True if all are well formed: not inverted, of a known subtype.
 bool regions_valid(std::span<const ViommuRegion> regions);
 

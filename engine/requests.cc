@@ -140,7 +140,7 @@ Status Engine::attach(const wire::AttachRequest &request)
     }
 
     if (target) {
-        for (const ViommuRegion &region : endpoint.regions) {
+        for (const ViommuRegion &region : endpoint.stable_regions()) {
             if (target->mappings.overlaps(region.start, region.last)) {
                 return Status::Unsupp; // ATT-9
             }
@@ -220,8 +220,8 @@ Status Engine::map(const wire::MapRequest &request)
     }
     if (with_own_regions_ > 0) {
         for (const Endpoint *endpoint : domain->endpoints) {
-            if (endpoint->own_regions &&
-                regions_overlap(endpoint->regions, mapping.iova, mapping.last)) {
+            if (endpoint->own_regions() &&
+                regions_overlap(endpoint->stable_regions(), mapping.iova, mapping.last)) {
                 return Status::Inval;
             }
         }
@@ -330,9 +330,9 @@ Status Engine::probe(const wire::ProbeRequest &request, std::span<uint8_t> area)
     if (area.size() < settings_.probe_size) {
         return Status::Inval; // PRB-7
     }
-    // PRB-D1: that they fit was seen to when the endpoint was created.
+    // PRB-D1: that they fit is seen to before an endpoint gets them.
     uint8_t *at = area.data();
-    for (const ViommuRegion &region : who->endpoint->regions) {
+    for (const ViommuRegion &region : who->endpoint->stable_regions()) {
         wire::store(at, wire::kPropertyResvMem);
         wire::store(at + 2,
                     static_cast<uint16_t>(wire::kResvMemSize - wire::kPropertyHeadSize)); // PRB-5

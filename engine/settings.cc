@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "settings.h"
 
+#include <bit>
+
 namespace viommu
 {
 
@@ -14,6 +16,19 @@ constexpr uint64_t kKnownFeatures = VIOMMU_F_INPUT_RANGE | VIOMMU_F_DOMAIN_RANGE
 std::span<const ViommuRegion> regions_of(const ViommuEngineConfig &config)
 {
     return {config.regions, config.region_count};
+}
+
+// Those of a page, and of what two levels of tables above it span: a table is of
+// the size of a page, and its entries have 8 bytes.
+uint64_t page_table_sizes(uint64_t granule)
+{
+    const int shift = std::countr_zero(granule);
+    uint64_t sizes = 0;
+    for (int level = 0; level < 3; level++) {
+        const int size = shift + level * (shift - 3);
+        sizes |= shift < 3 || size > 63 ? granule : uint64_t{1} << size;
+    }
+    return sizes;
 }
 
 } // namespace
@@ -49,6 +64,7 @@ const char *Settings::refuse(const ViommuEngineConfig &config)
 
 Settings::Settings(const ViommuEngineConfig &config)
     : offered(config.offered_features), page_size_mask(config.page_size_mask),
+      sparse_page_sizes(config.sparse_page_sizes),
       input_start(config.input_start), input_last(config.input_last),
       domain_first(config.domain_first), domain_last(config.domain_last),
       probe_size(config.probe_size), boot_bypass(config.boot_bypass),
@@ -56,6 +72,18 @@ Settings::Settings(const ViommuEngineConfig &config)
       max_mappings(config.max_mappings), max_domains(config.max_domains),
       max_memory(config.max_memory), regions(merged_regions(regions_of(config)))
 {
+    if (sparse_page_sizes) {
+        page_size_mask = page_table_sizes(granule());
+    }
+}
+
+void Settings::raise_granule(uint64_t page_sizes)
+{
+    const uint64_t smallest = page_sizes & -page_sizes;
+    if (smallest > granule()) {
+        page_size_mask =
+            sparse_page_sizes ? page_table_sizes(smallest) : (page_size_mask & -smallest) | smallest;
+    }
 }
 
 wire::Status Settings::check_mapping(const Mapping &mapping) const

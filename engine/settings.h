@@ -15,6 +15,7 @@ namespace viommu
 struct Settings {
     uint64_t offered;
     uint64_t page_size_mask;
+    bool sparse_page_sizes;
     uint64_t input_start;
     uint64_t input_last;
     uint32_t domain_first;
@@ -35,6 +36,9 @@ struct Settings {
     explicit Settings(const ViommuEngineConfig &config);
 
     uint64_t granule() const { return page_size_mask & -page_size_mask; }
+
+    // No smaller than the smallest of these sizes; see viommu_engine_raise_granule().
+    void raise_granule(uint64_t page_sizes);
 
     bool domain_in_range(uint32_t id) const { return domain_first <= id && id <= domain_last; }
 

@@ -11,6 +11,7 @@
 
 #include "hw/machine/describe.h"
 #include "hw/machine/functions.h"
+#include "hw/machine/host-devices.h"
 #include "hw/machine/machine.h"
 #include "hw/machine/mmio-bus.h"
 #include "hw/machine/model.h"
@@ -57,7 +58,7 @@ static void machine_done(Notifier *notifier, void *data)
     topology = viommu_model_new(&error_fatal);
     viommu_registry_set_topology(topology);
     viommu_registry_check_back_ends(&error_fatal);
-    viommu_pci_check_host_devices(&error_fatal);
+    viommu_host_devices_check(&error_fatal);
     for (guint i = 0; i < units->len; i++) {
         ViommuUnit *unit = g_ptr_array_index(units, i);
 
@@ -66,6 +67,7 @@ static void machine_done(Notifier *notifier, void *data)
     viommu_describe_in_viot(&error_fatal);
     viommu_describe_in_fdt(&error_fatal);
     viommu_registry_bind_spaces();
+    viommu_host_devices_reserve(&error_fatal);
 }
 
 static void start_listening(void)

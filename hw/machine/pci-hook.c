@@ -9,53 +9,23 @@
 #include "hw/pci/pci_bus.h"
 #include "hw/pci/pci_device.h"
 
+#include "hw/machine/host-devices.h"
 #include "hw/machine/model.h"
 #include "hw/machine/names.h"
-#include "hw/machine/pci-bus.h"
 #include "hw/machine/pci-hook.h"
 #include "hw/machine/registry.h"
-
-/*
- * A device of the host does DMA through an IOMMU of the host, which is to follow
- * ours.  QEMU asks before it gives us one, but not for a mediated device, nor
- * for one that comes before the IOMMU on the command line.
- */
-static bool is_host_device(PCIDevice *dev)
-{
-    return object_dynamic_cast(OBJECT(dev), "vfio-pci");
-}
-
-static bool host_device_comes(const ViommuPlace *place)
-{
-    bool settled;
-    g_autoptr(GPtrArray) functions = viommu_pci_functions(viommu_registry_root_buses(),
-                                                          &settled);
-
-    for (guint i = 0; i < functions->len; i++) {
-        PCIDevice *dev = g_ptr_array_index(functions, i);
-        ViommuPlace own = viommu_pci_dma_place(dev);
-
-        if (!DEVICE(dev)->realized && is_host_device(dev) &&
-            viommu_place_equal(&own, place)) {
-            return true;
-        }
-    }
-    return false;
-}
 
 static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 {
     ViommuPlace place = { .bus = bus, .devfn = devfn };
     AddressSpace *as;
 
+    viommu_host_devices_take_space(bus, &place);
     /* W9: an IOMMU's own rings are never translated, by itself or another. */
     if (viommu_registry_is_unit(&place)) {
         return &address_space_memory;
     }
     as = viommu_registry_address_space(place);
-    if (viommu_registry_managed(place) && host_device_comes(&place)) {
-        return viommu_space_that_refuses();
-    }
     /* vhost takes any other answer to mean that there is an IOMMU to ask. */
     return viommu_registry_topology() && !viommu_registry_managed(place)
            ? &address_space_memory : as;
@@ -64,13 +34,18 @@ static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,
                              HostIOMMUDevice *hiod, Error **errp)
 {
-    error_setg(errp, VIOMMU_NO_HOST_DEVICES);
-    return false;
+    return viommu_host_devices_add(bus, devfn, hiod, errp);
+}
+
+static void unset_iommu_device(PCIBus *bus, void *opaque, int devfn)
+{
+    viommu_host_devices_remove(bus, devfn);
 }
 
 static const PCIIOMMUOps pci_ops = {
     .get_address_space = get_address_space,
     .set_iommu_device = set_iommu_device,
+    .unset_iommu_device = unset_iommu_device,
 };
 
 /*
@@ -136,25 +111,6 @@ bool viommu_pci_hook_root_buses(const ViommuUnit *unit, Error **errp)
         }
         if (is_hooked(bus)) {
             pci_setup_iommu(bus, &pci_ops, NULL);
-        }
-    }
-    return true;
-}
-
-bool viommu_pci_check_host_devices(Error **errp)
-{
-    bool settled;
-    g_autoptr(GPtrArray) functions = viommu_pci_functions(viommu_registry_root_buses(),
-                                                          &settled);
-
-    for (guint i = 0; i < functions->len; i++) {
-        PCIDevice *dev = g_ptr_array_index(functions, i);
-
-        if (is_host_device(dev) && viommu_registry_manages_bus(pci_get_bus(dev))) {
-            g_autofree char *name = viommu_device_name(DEVICE(dev));
-
-            error_setg(errp, "%s: " VIOMMU_NO_HOST_DEVICES, name);
-            return false;
         }
     }
     return true;

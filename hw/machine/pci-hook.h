@@ -22,10 +22,4 @@ bool viommu_pci_hook_root_buses(const ViommuUnit *unit, Error **errp);
  */
 void viommu_pci_hook_expander(PCIDevice *dev);
 
-/*
- * False with @errp if there is a device of the host behind an IOMMU already.  With
- * the model in place; those that come later are refused when they ask.
- */
-bool viommu_pci_check_host_devices(Error **errp);
-
 #endif

@@ -52,7 +52,7 @@ static ViommuUnit *manager_of_id(uint32_t id)
     return NULL;
 }
 
-static ViommuUnit *manager_of_bus(PCIBus *root)
+ViommuUnit *viommu_registry_manager_of_bus(PCIBus *root)
 {
     g_autofree char *name = NULL;
 
@@ -74,13 +74,8 @@ static ViommuUnit *manager_of_bus(PCIBus *root)
 static ViommuUnit *manager_of(const ViommuSpace *space)
 {
     return space->place.bus
-           ? manager_of_bus(space->place.bus)
+           ? viommu_registry_manager_of_bus(space->place.bus)
            : manager_of_id(viommu_registry_endpoint_id(space));
-}
-
-bool viommu_registry_manages_bus(PCIBus *bus)
-{
-    return manager_of_bus(bus);
 }
 
 /* Before machine-done nobody knows yet which IOMMU gets what. */

@@ -52,8 +52,8 @@ AddressSpace *viommu_registry_address_space(ViommuPlace place);
 /* NULL if there is none. */
 ViommuSpace *viommu_registry_space_at(const ViommuPlace *place);
 
-/* True if an IOMMU manages what is on @bus.  With the model in place. */
-bool viommu_registry_manages_bus(PCIBus *bus);
+/* The IOMMU that manages what is on @bus, NULL if none.  With the model in place. */
+ViommuUnit *viommu_registry_manager_of_bus(PCIBus *bus);
 
 /* True if an IOMMU manages @place. */
 bool viommu_registry_managed(ViommuPlace place);

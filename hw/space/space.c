@@ -15,7 +15,6 @@
 #include "trace-viommu.h"
 
 #define TYPE_VIOMMU_MEMORY_REGION "virtio-iommu-memory-region"
-#define TYPE_VIOMMU_REFUSAL_REGION "virtio-iommu-refusal-region"
 
 /*
  * The core computes the length of a block as mask + 1, so that a block of the
@@ -111,12 +110,95 @@ static IOMMUTLBEvent event_of(IOMMUNotifierFlag type, hwaddr iova, hwaddr mask,
     };
 }
 
+/*
+ * What VFIO and vhost-vdpa can map is memory of the guest.  Of the rest they would
+ * complain, once for each MAP, and take nothing of a block that has some of both.
+ * Registers of another assigned device are left out, too: its host would go on
+ * letting DMA reach them when that device is taken away.
+ */
+static bool can_be_mapped(MemoryRegion *mr)
+{
+    return memory_region_is_ram(mr) && !memory_region_is_ram_device(mr);
+}
+
+typedef void (*TellBlock)(void *ctx, hwaddr iova, hwaddr mask, hwaddr phys,
+                          IOMMUAccessFlags perm);
+
+typedef struct MapBlock {
+    hwaddr iova;
+    hwaddr mask;
+    hwaddr phys;
+    IOMMUAccessFlags perm;
+    TellBlock tell;
+    void *ctx;
+} MapBlock;
+
+/* Pages of the block that lie in this range of memory, in blocks. */
+static bool tell_range(Int128 start, Int128 len, const MemoryRegion *mr,
+                       hwaddr offset_in_region, void *opaque)
+{
+    const MapBlock *block = opaque;
+    hwaddr first = int128_get64(start);
+    hwaddr last = first + int128_get64(int128_sub(len, int128_one()));
+    hwaddr page = qemu_real_host_page_size();
+
+    if (last < block->phys || first > block->phys + block->mask ||
+        !can_be_mapped((MemoryRegion *)mr)) {
+        return false;
+    }
+    first = ROUND_UP(MAX(first, block->phys), page);
+    last = MIN(last, block->phys + block->mask);
+    while (first <= last && last - first >= page - 1) {
+        hwaddr iova = block->iova + (first - block->phys);
+        hwaddr size = MIN(iova & -iova ?: block->mask + 1,
+                          pow2floor(last - first + 1));
+
+        block->tell(block->ctx, iova, size - 1, first, block->perm);
+        first += size;
+    }
+    return false;
+}
+
+static void tell_memory(hwaddr iova, hwaddr mask, hwaddr phys,
+                        IOMMUAccessFlags perm, TellBlock tell, void *ctx)
+{
+    MapBlock block = { iova, mask, phys, perm, tell, ctx };
+    hwaddr xlat, len = mask + 1;
+    MemoryRegion *mr;
+
+    RCU_READ_LOCK_GUARD();
+    mr = address_space_translate(&address_space_memory, phys, &xlat, &len, false,
+                                 MEMTXATTRS_UNSPECIFIED);
+    if (len == mask + 1 && can_be_mapped(mr)) {
+        tell(ctx, iova, mask, phys, perm);
+        return;
+    }
+    flatview_for_each_range(address_space_to_flatview(&address_space_memory),
+                            tell_range, &block);
+}
+
+static void tell_one(void *ctx, hwaddr iova, hwaddr mask, hwaddr phys,
+                     IOMMUAccessFlags perm)
+{
+    IOMMUTLBEvent event = event_of(IOMMU_NOTIFIER_MAP, iova, mask, phys, perm);
+
+    memory_region_notify_iommu_one(ctx, &event);
+}
+
+static void tell_all(void *ctx, hwaddr iova, hwaddr mask, hwaddr phys,
+                     IOMMUAccessFlags perm)
+{
+    ViommuSpace *space = ctx;
+
+    memory_region_notify_iommu(&space->iommu, 0,
+                               event_of(IOMMU_NOTIFIER_MAP, iova, mask, phys,
+                                        perm));
+}
+
 static void replay_block(void *ctx, uint64_t iova, uint64_t mask, uint64_t phys,
                          uint32_t rights)
 {
-    IOMMUTLBEvent event = event_of(IOMMU_NOTIFIER_MAP, iova, mask, phys, rights);
-
-    memory_region_notify_iommu_one(ctx, &event);
+    tell_memory(iova, mask, phys, rights, tell_one, ctx);
 }
 
 static void viommu_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
@@ -178,11 +260,7 @@ void viommu_space_set_translating(void *opaque, void *endpoint,
 void viommu_space_notify_map(void *opaque, void *endpoint, uint64_t iova,
                              uint64_t mask, uint64_t phys, uint32_t rights)
 {
-    ViommuSpace *space = endpoint;
-
-    memory_region_notify_iommu(&space->iommu, 0,
-                               event_of(IOMMU_NOTIFIER_MAP, iova, mask, phys,
-                                        rights));
+    tell_memory(iova, mask, phys, rights, tell_all, endpoint);
 }
 
 /* To the listeners that want MAPs as well, or to the others. */
@@ -348,43 +426,6 @@ static void space_finalize(Object *obj)
     g_free(space->name);
 }
 
-/* -- for a device that cannot be behind an IOMMU -- */
-
-static IOMMUTLBEntry refuse_access(IOMMUMemoryRegion *mr, hwaddr addr,
-                                   IOMMUAccessFlags flag, int iommu_idx)
-{
-    return (IOMMUTLBEntry) { .target_as = &address_space_memory };
-}
-
-static int refuse_listener(IOMMUMemoryRegion *mr, IOMMUNotifierFlag old,
-                           IOMMUNotifierFlag new, Error **errp)
-{
-    error_setg(errp, VIOMMU_NO_HOST_DEVICES);
-    return -EINVAL;
-}
-
-AddressSpace *viommu_space_that_refuses(void)
-{
-    static AddressSpace as;
-    static IOMMUMemoryRegion region;
-
-    if (!as.root) {
-        memory_region_init_iommu(&region, sizeof(region),
-                                 TYPE_VIOMMU_REFUSAL_REGION, NULL,
-                                 "virtio-iommu-refuse", UINT64_MAX);
-        address_space_init(&as, MEMORY_REGION(&region), "virtio-iommu-refuse");
-    }
-    return &as;
-}
-
-static void viommu_refusal_region_class_init(ObjectClass *klass, void *data)
-{
-    IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
-
-    imrc->translate = refuse_access;
-    imrc->notify_flag_changed = refuse_listener;
-}
-
 static void viommu_memory_region_class_init(ObjectClass *klass, void *data)
 {
     IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
@@ -404,10 +445,6 @@ static const TypeInfo viommu_space_types[] = {
         .name = TYPE_VIOMMU_MEMORY_REGION,
         .parent = TYPE_IOMMU_MEMORY_REGION,
         .class_init = viommu_memory_region_class_init,
-    }, {
-        .name = TYPE_VIOMMU_REFUSAL_REGION,
-        .parent = TYPE_IOMMU_MEMORY_REGION,
-        .class_init = viommu_refusal_region_class_init,
     },
 };
 

@@ -51,13 +51,6 @@ struct ViommuSpace {
     IOMMUMemoryRegion iommu;
 };
 
-#define VIOMMU_NO_HOST_DEVICES \
-    "virtio-iommu does not support assigned host devices; put the device on " \
-    "a root bus that bypasses the IOMMU"
-
-/* Nothing can be reached there, and who wants to be told mappings is refused. */
-AddressSpace *viommu_space_that_refuses(void);
-
 /* Not bound, so it bypasses. */
 ViommuSpace *viommu_space_new(ViommuPlace place);
 

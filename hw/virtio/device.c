@@ -111,6 +111,8 @@ static bool set_topology(ViommuUnit *unit, const ViommuTopology *topology,
     size_t size;
 
     viommu_engine_set_topology(unit->engine, topology, index);
+    /* The granule may be another than when the device was realized. */
+    viommu_refresh_config_copy(s);
     if (s->topology == VIOMMU_ARRAY_OFF) {
         return true;
     }
@@ -290,29 +292,6 @@ static bool granule_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
     }
 }
 
-/*
- * A driver splits what it maps into the sizes of the mask, although the device
- * takes any multiple of the granule.  With only the sizes that page tables of
- * such a granule have, it splits less.
- */
-static bool page_size_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
-{
-    int granule_shift;
-
-    if (!granule_mask(s, mask, errp)) {
-        return false;
-    }
-    if (s->sparse_page_sizes) {
-        granule_shift = ctz64(*mask);
-        *mask = 0;
-        /* A table is of the size of a page, and its entries have 8 bytes. */
-        for (int level = 0; level < 3; level++) {
-            *mask |= BIT_ULL(granule_shift + level * (granule_shift - 3));
-        }
-    }
-    return true;
-}
-
 static bool callback_resolve(void *opaque, uint32_t id, ViommuIdentity *out)
 {
     return viommu_registry_resolve(opaque, id, out);
@@ -351,6 +330,7 @@ static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
         .max_domains = s->max_domains,
         .max_memory = s->max_memory,
         .linger = s->linger,
+        .sparse_page_sizes = s->sparse_page_sizes,
     };
     ViommuEngine *engine;
     char error[256];
@@ -366,7 +346,7 @@ static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
         return NULL;
     }
     config.input_last = UINT64_MAX >> (64 - s->aw_bits);
-    if (!page_size_mask(s, &config.page_size_mask, errp)) {
+    if (!granule_mask(s, &config.page_size_mask, errp)) {
         return NULL;
     }
     config.regions = regions = collect_regions(s, &config.region_count);

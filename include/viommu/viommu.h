@@ -74,6 +74,12 @@ typedef struct ViommuRegion {
     uint8_t subtype; /* VIOMMU_RESV_* */
 } ViommuRegion;
 
+/* IOVAs that something can use. */
+typedef struct ViommuRange {
+    uint64_t start;
+    uint64_t last;
+} ViommuRange;
+
 /* Sorts regions by start and merges those of equal subtype that touch or
  * overlap; where two subtypes overlap, the later entry of the input yields.
  * Writes at most `cap` regions to `out` and returns how many there are, which
@@ -173,6 +179,9 @@ typedef struct ViommuCallbacks {
 typedef struct ViommuEngineConfig {
     uint64_t offered_features; /* VIOMMU_F_* that the device offers */
     uint64_t page_size_mask;   /* CFG-1: not 0; lowest bit is the granule */
+    bool sparse_page_sizes;    /* of the mask only the granule counts: advertised are
+                                  the sizes that page tables of it have, so that a
+                                  driver splits what it maps into fewer pieces */
     uint64_t input_start;
     uint64_t input_last;
     uint32_t domain_first;
@@ -206,6 +215,12 @@ void viommu_engine_free(ViommuEngine *engine) VIOMMU_NOEXCEPT;
 void viommu_engine_set_topology(ViommuEngine *engine,
                                 const ViommuTopology *topology,
                                 uint32_t iommu) VIOMMU_NOEXCEPT;
+
+/* The smallest of `page_sizes` (a bit mask; 0: any) becomes the granule, if it is
+ * larger: an assigned device's IOMMU on the host has no smaller pages.  CFG-1, GEN-8.
+ * Under the big lock, before the guest runs. */
+void viommu_engine_raise_granule(ViommuEngine *engine,
+                                 uint64_t page_sizes) VIOMMU_NOEXCEPT;
 
 /* The features the driver accepted (FEATURES_OK), 0 before and after reset. */
 void viommu_engine_set_features(ViommuEngine *engine,
@@ -310,6 +325,25 @@ void viommu_engine_stats(const ViommuEngine *engine, ViommuStats *out) VIOMMU_NO
 ViommuEndpoint *viommu_endpoint_new(ViommuEngine *engine, void *opaque,
                                     const ViommuRegion *regions,
                                     size_t region_count) VIOMMU_NOEXCEPT;
+
+/* An assigned device, and what its IOMMU on the host can do. */
+typedef struct ViommuHostDevice {
+    const char *name;          /* for messages */
+    const ViommuRange *usable; /* IOVAs that can be mapped; in any order */
+    size_t usable_count;       /* 0: all */
+    uint64_t page_sizes;       /* bit mask; 0: any */
+} ViommuHostDevice;
+
+/* These are all the assigned devices that do DMA as `endpoint`: what any of them
+ * cannot use is reserved for it from now on, in place of what was so before, and
+ * yields to the engine's regions.  False, with one sentence that names the device,
+ * and nothing changes, if the granule is too small for one of them, if the guest
+ * has mapped already what it cannot use, or if the regions cannot be told to the
+ * guest.  PRB-D1, RSV-2, RSV-4, ATT-9, W27.  Under the big lock; no callback but
+ * defer(). */
+bool viommu_endpoint_set_hosts(ViommuEndpoint *endpoint,
+                               const ViommuHostDevice *hosts, size_t count,
+                               char *error, size_t error_size) VIOMMU_NOEXCEPT;
 
 /* The function is going away: detaches the endpoint and makes every further
  * translation fail.  Calls set_translating if it changes, then no callback for

@@ -5,18 +5,22 @@
  * in a table with the habits of a host's IOMMU: what is mapped cannot be mapped, what
  * is not cannot be unmapped, and what goes beyond `limit` is dropped with no word.
  *
- * With maps=off it listens as vhost does, for what it must not keep.
+ * With maps=off it listens as vhost does, for what it must not keep.  With
+ * usable=FIRST-LAST[+FIRST-LAST...] or page-sizes=MASK it is a device of the host whose
+ * IOMMU there can do no more than that, and says so as VFIO does.
  */
 #include "qemu/osdep.h"
 
 #include "qapi/error.h"
 #include "qemu/module.h"
+#include "qemu/range.h"
 
 #include "exec/memory.h"
 
 #include "exec/address-spaces.h"
 #include "hw/pci/pci_device.h"
 #include "hw/qdev-properties.h"
+#include "system/host_iommu_device.h"
 
 typedef struct Block {
     hwaddr iova;
@@ -26,6 +30,7 @@ typedef struct Block {
 } Block;
 
 #define TYPE_LISTENER "viommu-listener"
+#define TYPE_LISTENER_HOST "viommu-listener-host"
 OBJECT_DECLARE_SIMPLE_TYPE(ViommuListener, LISTENER)
 
 struct ViommuListener {
@@ -33,6 +38,9 @@ struct ViommuListener {
     bool maps;
     bool listening;
     uint64_t limit;
+    char *usable;
+    uint64_t page_sizes;
+    HostIOMMUDevice *host; /* NULL: it is emulated */
 
     MemoryListener listener;
     MemoryRegion *region; /* with the notifier; NULL while there is none */
@@ -62,6 +70,16 @@ static guint find_block(ViommuListener *s, hwaddr iova)
         i++;
     }
     return i;
+}
+
+/* What VFIO can map. */
+static bool all_memory(const IOMMUTLBEntry *entry)
+{
+    hwaddr xlat, len = entry->addr_mask + 1;
+    MemoryRegion *mr = address_space_translate(&address_space_memory, entry->translated_addr, &xlat,
+                                               &len, false, MEMTXATTRS_UNSPECIFIED);
+
+    return memory_region_is_ram(mr) && len == entry->addr_mask + 1;
 }
 
 static void told(IOMMUNotifier *n, IOMMUTLBEntry *entry)
@@ -96,9 +114,15 @@ static void told(IOMMUNotifier *n, IOMMUTLBEntry *entry)
         } else {
             g_array_insert_val(s->blocks, i, block);
         }
+        if (!all_memory(entry)) {
+            complain(s, "no memory:", entry);
+        }
     } else if (!found || found->iova != entry->iova || found->mask != entry->addr_mask) {
-        complain(s, "not mapped:", entry);
-        /* As VFIO, which unmaps what there is inside the range. */
+        /* Of what is no memory nothing was told, and of some blocks a part. */
+        if (all_memory(entry)) {
+            complain(s, "not mapped:", entry);
+        }
+        /* As VFIO, which unmaps what there is inside the range, in whole. */
         while (i < s->blocks->len && g_array_index(s->blocks, Block, i).iova <= last) {
             g_array_remove_index(s->blocks, i);
         }
@@ -208,10 +232,46 @@ static char *get_errors(Object *obj, Error **errp)
     return g_strdup(LISTENER(obj)->errors->str);
 }
 
+static GList *host_ranges(HostIOMMUDevice *host)
+{
+    ViommuListener *s = host->agent;
+    g_auto(GStrv) texts = g_strsplit(s->usable ? s->usable : "", "+", -1);
+    GList *ranges = NULL;
+
+    for (char **text = texts; *text; text++) {
+        Range *range = g_new(Range, 1);
+        uint64_t first, last;
+
+        g_assert_cmpint(sscanf(*text, "%" SCNx64 "-%" SCNx64, &first, &last), ==, 2);
+        range_set_bounds(range, first, last);
+        ranges = g_list_append(ranges, range);
+    }
+    return ranges;
+}
+
+static uint64_t host_page_sizes(HostIOMMUDevice *host)
+{
+    return ((ViommuListener *)host->agent)->page_sizes;
+}
+
+/* In VFIO's order. */
 static void listener_realize(PCIDevice *dev, Error **errp)
 {
-    if (LISTENER(dev)->listening) {
-        set_active(LISTENER(dev), true);
+    ViommuListener *s = LISTENER(dev);
+
+    if (s->listening) {
+        set_active(s, true);
+    }
+    if (s->usable || s->page_sizes) {
+        s->host = HOST_IOMMU_DEVICE(object_new(TYPE_LISTENER_HOST));
+        s->host->agent = s;
+        if (!pci_device_set_iommu_device(dev, s->host, errp)) {
+            object_unref(OBJECT(s->host));
+            s->host = NULL;
+            if (s->listening) {
+                set_active(s, false);
+            }
+        }
     }
 }
 
@@ -222,6 +282,10 @@ static void listener_exit(PCIDevice *dev)
     if (s->listening) {
         s->listening = false;
         set_active(s, false);
+    }
+    if (s->host) {
+        pci_device_unset_iommu_device(dev);
+        object_unref(OBJECT(s->host));
     }
 }
 
@@ -244,9 +308,19 @@ static void listener_finalize(Object *obj)
     g_string_free(s->errors, true);
 }
 
+static void listener_host_class_init(ObjectClass *klass, void *data)
+{
+    HostIOMMUDeviceClass *hioc = HOST_IOMMU_DEVICE_CLASS(klass);
+
+    hioc->get_iova_ranges = host_ranges;
+    hioc->get_page_size_mask = host_page_sizes;
+}
+
 static const Property listener_properties[] = {
     DEFINE_PROP_BOOL("maps", ViommuListener, maps, true),
     DEFINE_PROP_UINT64("limit", ViommuListener, limit, UINT64_MAX),
+    DEFINE_PROP_STRING("usable", ViommuListener, usable),
+    DEFINE_PROP_UINT64("page-sizes", ViommuListener, page_sizes, 0),
 };
 
 static void listener_class_init(ObjectClass *klass, void *data)
@@ -265,6 +339,12 @@ static void listener_class_init(ObjectClass *klass, void *data)
     object_class_property_add_str(klass, "errors", get_errors, NULL);
 }
 
+static const TypeInfo listener_host_type = {
+    .name = TYPE_LISTENER_HOST,
+    .parent = TYPE_HOST_IOMMU_DEVICE,
+    .class_init = listener_host_class_init,
+};
+
 static const TypeInfo listener_type = {
     .name = TYPE_LISTENER,
     .parent = TYPE_PCI_DEVICE,
@@ -281,6 +361,7 @@ static const TypeInfo listener_type = {
 
 static void listener_register(void)
 {
+    type_register_static(&listener_host_type);
     type_register_static(&listener_type);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A mediated host device without a host: a vfio-pci that does of VFIO's doings
- * what an IOMMU sees of them.  It announces itself to none, and registers for
- * mappings wherever there is an IOMMU region in its address space.
+ * what an IOMMU sees of them.  It announces itself to none, and listens to its
+ * address space from when it is plugged on.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
@@ -11,7 +11,13 @@
 #include "hw/pci/pci_ids.h"
 #include "qemu/module.h"
 
-static Error *refusal;
+typedef struct HostDevice {
+    MemoryListener listener;
+    MemoryRegion *iommu;
+    IOMMUNotifier notifier;
+} HostDevice;
+
+static GHashTable *all; /* PCIDevice -> HostDevice */
 
 static void ignore(IOMMUNotifier *n, IOMMUTLBEntry *entry)
 {
@@ -19,25 +25,58 @@ static void ignore(IOMMUNotifier *n, IOMMUTLBEntry *entry)
 
 static void region_add(MemoryListener *listener, MemoryRegionSection *section)
 {
-    IOMMUNotifier n;
+    HostDevice *host = container_of(listener, HostDevice, listener);
 
-    if (refusal || !memory_region_is_iommu(section->mr)) {
+    if (!memory_region_is_iommu(section->mr)) {
         return;
     }
-    iommu_notifier_init(&n, ignore, IOMMU_NOTIFIER_IOTLB_EVENTS, 0, UINT64_MAX,
-                        0);
-    if (memory_region_register_iommu_notifier(section->mr, &n, &refusal) == 0) {
-        memory_region_unregister_iommu_notifier(section->mr, &n);
+    host->iommu = section->mr;
+    iommu_notifier_init(&host->notifier, ignore, IOMMU_NOTIFIER_IOTLB_EVENTS, 0,
+                        UINT64_MAX, 0);
+    memory_region_register_iommu_notifier(section->mr, &host->notifier,
+                                          &error_abort);
+}
+
+static void region_del(MemoryListener *listener, MemoryRegionSection *section)
+{
+    HostDevice *host = container_of(listener, HostDevice, listener);
+
+    if (section->mr == host->iommu) {
+        memory_region_unregister_iommu_notifier(section->mr, &host->notifier);
+        host->iommu = NULL;
     }
 }
 
 static void realize(PCIDevice *dev, Error **errp)
 {
-    MemoryListener listener = { .name = "host-device", .region_add = region_add };
+    HostDevice *host = g_new0(HostDevice, 1);
 
-    memory_listener_register(&listener, pci_device_iommu_address_space(dev));
-    memory_listener_unregister(&listener);
-    error_propagate(errp, g_steal_pointer(&refusal));
+    host->listener = (MemoryListener) {
+        .name = "host-device",
+        .region_add = region_add,
+        .region_del = region_del,
+    };
+    if (!all) {
+        all = g_hash_table_new(NULL, NULL);
+    }
+    g_hash_table_insert(all, dev, host);
+    memory_listener_register(&host->listener, pci_device_iommu_address_space(dev));
+}
+
+static void host_exit(PCIDevice *dev)
+{
+    HostDevice *host = g_hash_table_lookup(all, dev);
+
+    memory_listener_unregister(&host->listener);
+    g_hash_table_remove(all, dev);
+    g_free(host);
+}
+
+static bool get_iommu(Object *obj, Error **errp)
+{
+    HostDevice *host = g_hash_table_lookup(all, obj);
+
+    return host && host->iommu;
 }
 
 static void no_reset(DeviceState *dev)
@@ -50,12 +89,13 @@ static void class_init(ObjectClass *klass, void *data)
 
     device_class_set_legacy_reset(DEVICE_CLASS(klass), no_reset);
     pc->realize = realize;
-    pc->exit = NULL;
+    pc->exit = host_exit;
     pc->config_read = pci_default_read_config;
     pc->config_write = pci_default_write_config;
     pc->vendor_id = PCI_VENDOR_ID_QEMU;
     pc->device_id = 0x11e9;
     pc->class_id = PCI_CLASS_OTHERS;
+    object_class_property_add_bool(klass, "iommu", get_iommu, NULL);
 }
 
 static void register_type(void)
