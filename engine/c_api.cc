@@ -44,17 +44,6 @@ template <typename Step> bool report_errors(char *error, size_t size, Step step)
 
 } // namespace
 
-uint32_t viommu_abi_version(void) noexcept
-{
-    return VIOMMU_ABI_VERSION;
-}
-
-size_t viommu_regions_merge(const ViommuRegion *in, size_t n, ViommuRegion *out,
-                            size_t cap) noexcept
-{
-    return viommu::merge_regions({in, n}, std::span<ViommuRegion>{out, cap});
-}
-
 size_t viommu_regions_collect(const ViommuRegion *in, size_t user, size_t n, ViommuRegion *out,
                               size_t cap) noexcept
 {
@@ -67,10 +56,6 @@ ViommuEngine *viommu_engine_new(const ViommuEngineConfig *config, const ViommuCa
                                 void *opaque, char *error, size_t error_size) noexcept
 {
     try {
-        if (callbacks->abi_version != VIOMMU_ABI_VERSION) {
-            set_error(error, error_size, "the callbacks are of another ABI version");
-            return nullptr;
-        }
         if (!callbacks_complete(*callbacks)) {
             set_error(error, error_size, "a callback is missing");
             return nullptr;

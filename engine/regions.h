@@ -14,7 +14,7 @@ namespace viommu
 
 using Regions = std::vector<ViommuRegion>;
 
-// What viommu_regions_merge() says, without its C form.  Allocates nothing.
+// What viommu_regions_collect() says of merging, without its C form.  Allocates nothing.
 size_t merge_regions(std::span<const ViommuRegion> in, std::span<ViommuRegion> out) noexcept;
 
 // What viommu_regions_collect() says; `all` begins with the user's.

@@ -304,7 +304,6 @@ static bool callback_endpoint_id(void *opaque, void *endpoint, uint32_t *id)
 
 /* Their opaque is the unit, an endpoint's its space. */
 static const ViommuCallbacks callbacks = {
-    .abi_version = VIOMMU_ABI_VERSION,
     .defer = viommu_space_defer,
     .resolve = callback_resolve,
     .endpoint_id = callback_endpoint_id,
@@ -335,12 +334,6 @@ static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
     ViommuEngine *engine;
     char error[256];
 
-    if (viommu_abi_version() != VIOMMU_ABI_VERSION) {
-        error_setg(errp, "virtio-iommu: engine has interface version %u, the "
-                   "device wants %u", viommu_abi_version(),
-                   VIOMMU_ABI_VERSION);
-        return NULL;
-    }
     if (s->aw_bits < 32 || s->aw_bits > 64) {
         error_setg(errp, "aw-bits=%u is not within [32,64]", s->aw_bits);
         return NULL;

@@ -262,7 +262,8 @@ void check_regions(Input &input)
     }
     const std::vector<RegionRun> expected = region_runs(list);
     std::vector<ViommuRegion> out(input.below(20), ViommuRegion{7, 7, 7});
-    const size_t count = viommu_regions_merge(list.data(), list.size(), out.data(), out.size());
+    const size_t n = list.size();
+    const size_t count = viommu_regions_collect(list.data(), n, n, out.data(), out.size());
     FUZZ_CHECK_EQ(count, expected.size());
     for (size_t i = 0; i < out.size(); i++) {
         const RegionRun run = i < count ? expected[i] : RegionRun{7, 7, 7};

@@ -169,9 +169,9 @@ void defer(void *, ViommuDeferred *deferred)
 World::World(const Settings &settings) : model_(settings.whole())
 {
     model_.manages = [](uint32_t) { return false; };
-    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION, defer,         resolve,         endpoint_id,
-                                    begin_switch,       commit_switch, set_translating, notify_map,
-                                    notify_unmap,       drop_cached};
+    const ViommuCallbacks callbacks{defer,        resolve,       endpoint_id,
+                                    begin_switch, commit_switch, set_translating,
+                                    notify_map,   notify_unmap,  drop_cached};
     std::array<char, kErrorSize> error{};
     {
         // A copy that is gone afterwards: the engine keeps one of its own.

@@ -190,9 +190,9 @@ Machine::Machine(const Config &setup)
     topology_ = viommu_topology_new(&description, error.data(), error.size());
     EXPECT_NE(topology_, nullptr) << error.data();
 
-    const ViommuCallbacks callbacks{VIOMMU_ABI_VERSION, defer,         resolve,         endpoint_id,
-                                    begin_switch,       commit_switch, set_translating, notify_map,
-                                    notify_unmap,       drop_cached};
+    const ViommuCallbacks callbacks{defer,        resolve,       endpoint_id,
+                                    begin_switch, commit_switch, set_translating,
+                                    notify_map,   notify_unmap,  drop_cached};
     ViommuEngineConfig engine_config = setup;
     engine_config.regions = setup.reserved.data();
     engine_config.region_count = setup.reserved.size();

@@ -115,8 +115,7 @@ inline void reclaim_now(void *, ViommuDeferred *deferred)
 // All of them, for an engine that nobody drives.
 inline ViommuCallbacks some_callbacks()
 {
-    return {VIOMMU_ABI_VERSION,
-            reclaim_now,
+    return {reclaim_now,
             [](void *, uint32_t, ViommuIdentity *) { return false; },
             [](void *, void *, uint32_t *) { return false; },
             [](void *) {},

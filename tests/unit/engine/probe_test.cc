@@ -169,12 +169,13 @@ TEST(Probe, W17_EveryMemberIsProbed)
     EXPECT_EQ(machine.probe(0x208).size(), 1u);
 }
 
-/* viommu_regions_merge */
+/* viommu_regions_collect, all of them the user's */
 
 std::vector<ViommuRegion> merge(const std::vector<ViommuRegion> &in)
 {
-    std::vector<ViommuRegion> out(viommu_regions_merge(in.data(), in.size(), nullptr, 0));
-    EXPECT_EQ(viommu_regions_merge(in.data(), in.size(), out.data(), out.size()), out.size());
+    const size_t n = in.size();
+    std::vector<ViommuRegion> out(viommu_regions_collect(in.data(), n, n, nullptr, 0));
+    EXPECT_EQ(viommu_regions_collect(in.data(), n, n, out.data(), out.size()), out.size());
     return out;
 }
 
@@ -239,12 +240,12 @@ TEST(Regions, RSV_3_WritesNoMoreThanThereIsRoomFor)
 {
     const std::vector<ViommuRegion> in{{10, 20, RES}, {30, 40, RES}, {50, 60, RES}};
     std::vector<ViommuRegion> out(3, ViommuRegion{7, 7, 7});
-    EXPECT_EQ(viommu_regions_merge(in.data(), in.size(), out.data(), 2), 3u);
+    EXPECT_EQ(viommu_regions_collect(in.data(), in.size(), in.size(), out.data(), 2), 3u);
     EXPECT_EQ(out[1].start, 30u);
     EXPECT_EQ(out[2].start, 7u);
 }
 
-/* viommu_regions_collect */
+/* viommu_regions_collect, with the machine's */
 
 void expect_collected(std::vector<ViommuRegion> users, const std::vector<ViommuRegion> &machines,
                       const std::vector<ViommuRegion> &expected)
