@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -302,6 +303,24 @@ class GoodModules(SeamTest):
         self.put_plugin(self.prefix_devices)
         with self.monitor("-machine", "q35", "-device", "virtio-iommu-pci") as qemu:
             self.assert_works(qemu)
+
+    def test_a_user_with_fewer_rights_names_no_folder(self):
+        """A QEMU with capabilities of its own: what another user's environment says is not run."""
+        self.put_plugin(self.devices)
+        program = self.top / "prefix/bin/qemu-system-x86_64"
+        program.unlink()  # it may be a link to the real one
+        shutil.copy(OPTIONS.qemu_bin / program.name, program)
+        may_bind_ports = 1 << 10
+        try:
+            # struct vfs_cap_data of revision 2, effective
+            os.setxattr(program, "security.capability",
+                        struct.pack("<5I", 0x02000001, may_bind_ports, 0, 0, 0))
+        except OSError as error:
+            self.skipTest(f"no file with capabilities can be made here: {error}")
+        for user, expected in ((0, True), (NOBODY, False)):
+            status, out, err = self.run_to_end("-machine", "none", "-device", "help", user=user)
+            self.assertEqual((status, err), (0, []))
+            self.assertEqual('"virtio-iommu-pci"' in out, expected)
 
     def test_in_both_folders_it_is_loaded_once(self):
         self.put_plugin(self.devices)
