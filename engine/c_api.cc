@@ -238,7 +238,12 @@ void viommu_endpoint_replay(ViommuEndpoint *endpoint, ViommuMappingVisitor visit
                             void *ctx) noexcept
 {
     big_lock.assert_held();
-    endpoint->engine.replay(*endpoint, [=](auto... block) { visit(ctx, block...); });
+    endpoint->engine.replay(*endpoint, [=](auto... block) {
+        big_lock.assert_held();
+        if (!visit(ctx, block...)) {
+            endpoint->behind = true;
+        }
+    });
 }
 
 void viommu_endpoint_stats(const ViommuEndpoint *endpoint, ViommuEndpointStats *out) noexcept

@@ -142,6 +142,9 @@ public:
     bool entered_translation VIOMMU_GUARDED_BY(big_lock) = false;
     bool entered_mappings VIOMMU_GUARDED_BY(big_lock) = false;
 
+    // A listener lacks something of its domain: it could not follow.
+    bool behind VIOMMU_GUARDED_BY(big_lock) = false;
+
     Counts counts() const VIOMMU_REQUIRES(big_lock) { return lanes_.counts(); }
     // What threads remember is of no use any more.
     void drop_lanes(Lane *&list) VIOMMU_REQUIRES(big_lock) { lanes_.drop(list); }

@@ -247,7 +247,7 @@ std::string Engine::set_hosts(Endpoint &endpoint, std::span<const ViommuHostDevi
 
 void Engine::retire(Endpoint &endpoint)
 {
-    const DomainPtr dying = unlink(endpoint);
+    const DomainTable::node_type dying = unlink(endpoint);
     {
         RouteChange change(shared_.version);
         point_to(endpoint, nullptr);
@@ -352,22 +352,40 @@ Domain *Engine::find_domain(uint32_t id) const
     return entry == domains_.end() ? nullptr : entry->second.get();
 }
 
-DomainPtr Engine::unlink(Endpoint &endpoint)
+Engine::DomainTable::node_type Engine::unlink(Endpoint &endpoint)
 {
     endpoint.members.clear();
     Domain *const domain = endpoint.stable_domain();
     if (!domain) {
-        return DomainPtr(nullptr, BuryDomain{this});
+        return {};
     }
     std::erase(domain->endpoints, &endpoint);
     if (!domain->endpoints.empty()) {
-        return DomainPtr(nullptr, BuryDomain{this});
+        return {};
     }
     // DET-D1
     mapping_count_ -= domain->mappings.size();
     memory_ -= domain->memory();
-    auto node = domains_.extract(domain->id);
-    return std::move(node.mapped());
+    return domains_.extract(domain->id);
+}
+
+Engine::DomainTable::node_type Engine::reattach(Endpoint &endpoint, Domain *target,
+                                            std::vector<uintptr_t> members)
+{
+    DomainTable::node_type dying = unlink(endpoint);
+    endpoint.members = std::move(members);
+    if (target) {
+        target->endpoints.push_back(&endpoint);
+    }
+    {
+        RouteChange change(shared_.version);
+        point_to(endpoint, target);
+    }
+    endpoint.behind = false;
+    Endpoint *const changed = &endpoint;
+    settle({&changed, 1});
+    drop_lanes({&changed, 1});
+    return dying;
 }
 
 void Engine::point_to(Endpoint &endpoint, Domain *domain)
@@ -422,7 +440,9 @@ void Engine::settle(std::span<Endpoint *const> changed)
         if (std::exchange(endpoint->entered_mappings, false) && endpoint->map_listener) {
             const MappingSet &mappings = endpoint->stable_domain()->mappings;
             for (auto mapping = mappings.next(0); mapping; mapping = mappings.after(*mapping)) {
-                notify_map(*endpoint, *mapping);
+                if (!notify_map(*endpoint, *mapping)) {
+                    endpoint->behind = true;
+                }
             }
         }
     }
@@ -492,16 +512,41 @@ void Engine::tell_left(const Endpoint &endpoint, const Domain &left)
     drop_cached(endpoint, first, last);
 }
 
-void Engine::notify_map(const Endpoint &endpoint, const Mapping &mapping)
+bool Engine::notify_map(const Endpoint &endpoint, const Mapping &mapping)
 {
+    bool followed = true;
     if (endpoint.map_listener) {
         for_each_block_of(
             mapping, [&](uint64_t iova, uint64_t mask, uint64_t phys, uint32_t rights) {
                 big_lock.assert_held();
                 told_others_ = true;
-                callbacks_.notify_map(opaque_, endpoint.opaque, iova, mask, phys, rights);
+                followed &=
+                    callbacks_.notify_map(opaque_, endpoint.opaque, iova, mask, phys, rights);
             });
     }
+    return followed;
+}
+
+bool Engine::tell_mapped(Domain &domain, const Mapping &mapping)
+{
+    const auto told_last =
+        std::find_if(domain.endpoints.begin(), domain.endpoints.end(), [&](const Endpoint *member) {
+            big_lock.assert_held();
+            return !notify_map(*member, mapping);
+        });
+    if (told_last == domain.endpoints.end()) {
+        return true;
+    }
+    // Out of translate()'s reach before anybody hears of it.
+    domain.mappings.remove(mapping.iova, mapping.last);
+    std::for_each(domain.endpoints.begin(), std::next(told_last), [&](const Endpoint *member) {
+        big_lock.assert_held();
+        notify_unmap(*member, mapping);
+    });
+    for (const Endpoint *member : domain.endpoints) {
+        drop_cached(*member, mapping.iova, mapping.last);
+    }
+    return false;
 }
 
 void Engine::notify_unmap(const Endpoint &endpoint, const Mapping &mapping)

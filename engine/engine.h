@@ -133,7 +133,11 @@ private:
 
     // Takes the endpoint out of its domain's list; the domain comes back if that
     // was the last one, and must live until translate() cannot see it any more.
-    DomainPtr unlink(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
+    DomainTable::node_type unlink(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
+    // Steps 2 and 3 for one endpoint, whose new domain has room for it.  What
+    // unlink() says comes back.
+    DomainTable::node_type reattach(Endpoint &endpoint, Domain *target, std::vector<uintptr_t> members)
+        VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(routes);
     // Step 2 for one endpoint.
     void point_to(Endpoint &endpoint, Domain *domain) VIOMMU_REQUIRES(big_lock, routes);
     // Steps 2 and 3: replaces all domains and attachments.
@@ -165,7 +169,11 @@ private:
     std::optional<MappingSet::Removed> remove_telling_each(Domain &domain, uint64_t first,
                                                            uint64_t last) VIOMMU_REQUIRES(big_lock)
         VIOMMU_EXCLUDES(routes);
-    void notify_map(const Endpoint &endpoint, const Mapping &mapping) VIOMMU_REQUIRES(big_lock)
+    // False if a listener could not follow.
+    bool notify_map(const Endpoint &endpoint, const Mapping &mapping) VIOMMU_REQUIRES(big_lock)
+        VIOMMU_EXCLUDES(routes);
+    // The same for all endpoints of the domain; if it is false, nobody has it.
+    bool tell_mapped(Domain &domain, const Mapping &mapping) VIOMMU_REQUIRES(big_lock)
         VIOMMU_EXCLUDES(routes);
     void notify_unmap(const Endpoint &endpoint, const Mapping &mapping) VIOMMU_REQUIRES(big_lock)
         VIOMMU_EXCLUDES(routes);
@@ -185,7 +193,7 @@ private:
     // Domains and attachments are those of a driver that has reset the device.
     bool lingering_ VIOMMU_GUARDED_BY(big_lock) = false;
     std::vector<Endpoint *> endpoints_ VIOMMU_GUARDED_BY(big_lock);
-    std::vector<DomainPtr> dying_ VIOMMU_GUARDED_BY(big_lock); // in forget(); has room for all
+    std::vector<DomainTable::node_type> dying_ VIOMMU_GUARDED_BY(big_lock); // in forget(); has room for all
     std::unique_ptr<stream::Staged> staged_ VIOMMU_GUARDED_BY(big_lock);
     uint64_t mapping_count_ VIOMMU_GUARDED_BY(big_lock) = 0;
     uint64_t memory_ VIOMMU_GUARDED_BY(big_lock) = 0; // bytes, of domains and their mappings

@@ -139,6 +139,11 @@ Status Engine::attach(const wire::AttachRequest &request)
         return Status::Ok;
     }
 
+    std::vector<uintptr_t> members_before = endpoint.members;
+    std::vector<uintptr_t> members = endpoint.members;
+    if (new_member) {
+        members.push_back(who->member);
+    }
     if (target) {
         for (const ViommuRegion &region : endpoint.stable_regions()) {
             if (target->mappings.overlaps(region.start, region.last)) {
@@ -159,21 +164,19 @@ Status Engine::attach(const wire::AttachRequest &request)
         memory_ += target->memory();
     }
 
-    // ATT-6, ATT-7, ATT-10, W6: from here on nothing can fail.  The other
+    // ATT-6, ATT-7, ATT-10, W6: from here on only listeners can fail.  The other
     // functions behind this requester ID move along.
-    std::vector<uintptr_t> members = std::move(endpoint.members);
-    if (new_member) {
-        members.push_back(who->member);
+    DomainTable::node_type left = reattach(endpoint, target, std::move(members));
+    if (endpoint.behind) {
+        // W25: back to where it was, which its listeners had room for.
+        if (left) {
+            mapping_count_ += current->mappings.size();
+            memory_ += current->memory();
+            domains_.insert(std::move(left));
+        }
+        reattach(endpoint, current, std::move(members_before));
+        return Status::NoMem;
     }
-    const DomainPtr dying = unlink(endpoint);
-    endpoint.members = std::move(members);
-    target->endpoints.push_back(&endpoint);
-    {
-        RouteChange change(shared_.version);
-        point_to(endpoint, target);
-    }
-    Endpoint *const changed = &endpoint;
-    settle({&changed, 1});
     return Status::Ok;
 }
 
@@ -236,13 +239,12 @@ Status Engine::map(const wire::MapRequest &request)
     if (!domain->mappings.insert(mapping)) {
         return Status::Inval; // MAP-2
     }
-    mapping_count_++;
+    const bool followed = listening_ == 0 || tell_mapped(*domain, mapping);
     memory_ += domain->mappings.memory() - before;
-    if (listening_ > 0) {
-        for (const Endpoint *endpoint : domain->endpoints) {
-            notify_map(*endpoint, mapping);
-        }
+    if (!followed) {
+        return Status::NoMem; // W25
     }
+    mapping_count_++;
     return Status::Ok;
 }
 

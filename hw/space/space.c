@@ -195,10 +195,14 @@ static void tell_all(void *ctx, hwaddr iova, hwaddr mask, hwaddr phys,
                                         perm));
 }
 
-static void replay_block(void *ctx, uint64_t iova, uint64_t mask, uint64_t phys,
+static bool replay_block(void *ctx, uint64_t iova, uint64_t mask, uint64_t phys,
                          uint32_t rights)
 {
-    tell_memory(iova, mask, phys, rights, tell_one, ctx);
+    IOMMUNotifier *n = ctx;
+
+    n->error = 0;
+    tell_memory(iova, mask, phys, rights, tell_one, n);
+    return !n->error;
 }
 
 static void viommu_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
@@ -257,10 +261,21 @@ void viommu_space_set_translating(void *opaque, void *endpoint,
     set_translating(space, translating);
 }
 
-void viommu_space_notify_map(void *opaque, void *endpoint, uint64_t iova,
+bool viommu_space_notify_map(void *opaque, void *endpoint, uint64_t iova,
                              uint64_t mask, uint64_t phys, uint32_t rights)
 {
-    tell_memory(iova, mask, phys, rights, tell_all, endpoint);
+    ViommuSpace *space = endpoint;
+    IOMMUNotifier *n;
+    bool followed = true;
+
+    IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
+        n->error = 0;
+    }
+    tell_memory(iova, mask, phys, rights, tell_all, space);
+    IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
+        followed &= !n->error;
+    }
+    return followed;
 }
 
 /* To the listeners that want MAPs as well, or to the others. */

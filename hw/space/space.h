@@ -74,7 +74,7 @@ void viommu_space_begin_switch(void *opaque);
 void viommu_space_commit_switch(void *opaque);
 void viommu_space_set_translating(void *opaque, void *endpoint,
                                   bool translating);
-void viommu_space_notify_map(void *opaque, void *endpoint, uint64_t iova,
+bool viommu_space_notify_map(void *opaque, void *endpoint, uint64_t iova,
                              uint64_t mask, uint64_t phys, uint32_t rights);
 void viommu_space_notify_unmap(void *opaque, void *endpoint, uint64_t iova,
                                uint64_t mask, uint64_t phys);

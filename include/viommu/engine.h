@@ -73,8 +73,11 @@ typedef struct ViommuCallbacks {
      * mapping with rights that comes (notify_map) and of each that goes
      * (notify_unmap), once, in the same blocks, none of which is larger than
      * the mapping.  Before an endpoint enters or leaves translation, those that
-     * are there have heard all; those that come later replay for themselves. */
-    void (*notify_map)(void *opaque, void *endpoint_opaque, uint64_t iova,
+     * are there have heard all; those that come later replay for themselves.
+     * notify_map() is false if one of them could not follow, a host's IOMMU that
+     * is full: then the request is undone, the block told as gone, and the answer
+     * NOMEM.  W25 */
+    bool (*notify_map)(void *opaque, void *endpoint_opaque, uint64_t iova,
                        uint64_t mask, uint64_t phys, uint32_t rights);
     void (*notify_unmap)(void *opaque, void *endpoint_opaque, uint64_t iova,
                          uint64_t mask, uint64_t phys);
@@ -286,8 +289,8 @@ void viommu_endpoint_set_listeners(ViommuEndpoint *endpoint, bool map,
 /* Calls `visit` with all that notify_map() would have told a listener that had
  * always been there, in IOVA order, for one that is new.  Under the big lock; may
  * be called from inside begin_switch..commit_switch; `visit` must not call the
- * engine. */
-typedef void (*ViommuMappingVisitor)(void *ctx, uint64_t iova, uint64_t mask,
+ * engine.  It is false if the listener could not follow, as notify_map(). */
+typedef bool (*ViommuMappingVisitor)(void *ctx, uint64_t iova, uint64_t mask,
                                      uint64_t phys, uint32_t rights);
 void viommu_endpoint_replay(ViommuEndpoint *endpoint, ViommuMappingVisitor visit,
                             void *ctx) VIOMMU_NOEXCEPT;

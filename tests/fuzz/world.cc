@@ -581,6 +581,7 @@ void World::replay(Function &function)
         function.endpoint,
         [](void *ctx, uint64_t iova, uint64_t mask, uint64_t phys, uint32_t rights) {
             add_block(*static_cast<Function *>(ctx), {iova, iova + mask, phys, rights});
+            return true;
         },
         &function);
 }
@@ -947,7 +948,7 @@ uint64_t World::take_block(const Function &function, uint64_t iova, uint64_t mas
     return iova + mask;
 }
 
-void World::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask, uint64_t phys,
+bool World::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask, uint64_t phys,
                        uint32_t rights)
 {
     auto *const world = static_cast<World *>(opaque);
@@ -958,6 +959,7 @@ void World::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mas
     add_block(*function, {iova, last, phys, rights});
     world->check_look(*function, iova);
     world->check_look(*function, last);
+    return true;
 }
 
 void World::notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t mask, uint64_t phys)

@@ -117,7 +117,7 @@ private:
     static void begin_switch(void *opaque);
     static void commit_switch(void *opaque);
     static void set_translating(void *opaque, void *endpoint, bool translating);
-    static void notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,
+    static bool notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,
                            uint64_t phys, uint32_t rights);
     static void notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,
                              uint64_t phys);

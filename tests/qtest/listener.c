@@ -37,9 +37,11 @@ struct ViommuListener {
     PCIDevice parent_obj;
     bool maps;
     bool listening;
+    bool refused; /* a block, so that it may hear of more that go than came */
     uint64_t limit;
     char *usable;
     uint64_t page_sizes;
+    uint32_t room; /* for blocks: with more it cannot follow */
     HostIOMMUDevice *host; /* NULL: it is emulated */
 
     MemoryListener listener;
@@ -111,6 +113,9 @@ static void told(IOMMUNotifier *n, IOMMUTLBEntry *entry)
 
         if (found && found->iova <= last) {
             complain(s, "mapped twice:", entry);
+        } else if (s->blocks->len >= s->room) {
+            s->refused = true;
+            n->error = -ENOSPC;
         } else {
             g_array_insert_val(s->blocks, i, block);
         }
@@ -119,7 +124,7 @@ static void told(IOMMUNotifier *n, IOMMUTLBEntry *entry)
         }
     } else if (!found || found->iova != entry->iova || found->mask != entry->addr_mask) {
         /* Of what is no memory nothing was told, and of some blocks a part. */
-        if (all_memory(entry)) {
+        if (all_memory(entry) && !s->refused) {
             complain(s, "not mapped:", entry);
         }
         /* As VFIO, which unmaps what there is inside the range, in whole. */
@@ -319,6 +324,7 @@ static void listener_host_class_init(ObjectClass *klass, void *data)
 static const Property listener_properties[] = {
     DEFINE_PROP_BOOL("maps", ViommuListener, maps, true),
     DEFINE_PROP_UINT64("limit", ViommuListener, limit, UINT64_MAX),
+    DEFINE_PROP_UINT32("room", ViommuListener, room, UINT32_MAX),
     DEFINE_PROP_STRING("usable", ViommuListener, usable),
     DEFINE_PROP_UINT64("page-sizes", ViommuListener, page_sizes, 0),
 };

@@ -234,6 +234,37 @@ static void only_memory_is_told(void)
     vt_free(vt);
 }
 
+/* The host may lock no more memory, or its table is full. */
+static void full_host(void)
+{
+    Vt *vt = vt_new_with("", "-device viommu-listener,id=" HOST ",addr=5.0,room=2");
+
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_status(vt_attach(vt, 1, HOST_BDF, 0), VS_OK);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_OK);
+    assert_status(vt_map(vt, 1, IOVA + PAGE, IOVA + 4 * PAGE - 1, page(2), MAP_RW), VS_NOMEM);
+    assert_holds(vt, "40000000-40000fff 1001000 rw\n");
+    g_assert_false(edu_write_lands(&vt->edu[0], IOVA + PAGE, page(2), 64));
+    assert_status(vt_map(vt, 1, IOVA + 2 * PAGE, IOVA + 4 * PAGE - 1, page(2), MAP_RW), VS_OK);
+    assert_holds(vt, "40000000-40000fff 1001000 rw\n40002000-40003fff 1002000 rw\n");
+
+    /* It comes with the switch, into a domain that has grown. */
+    assert_status(vt_detach(vt, 1, HOST_BDF), VS_OK);
+    assert_status(vt_map(vt, 1, IOVA + PAGE, IOVA + 2 * PAGE - 1, page(7), MAP_RW), VS_OK);
+    assert_status(vt_attach(vt, 1, HOST_BDF, 0), VS_NOMEM);
+    assert_holds(vt, "");
+    assert_status(vt_detach(vt, 1, HOST_BDF), VS_INVAL);
+    /* One that it has stays in force. */
+    assert_status(vt_attach(vt, 2, HOST_BDF, 0), VS_OK);
+    assert_status(vt_map(vt, 2, IOVA, IOVA + PAGE - 1, page(4), MAP_RW), VS_OK);
+    assert_status(vt_attach(vt, 1, HOST_BDF, 0), VS_NOMEM);
+    assert_holds(vt, "40000000-40000fff 1004000 rw\n");
+    assert_status(vt_unmap(vt, 1, IOVA + PAGE, IOVA + 4 * PAGE - 1), VS_OK);
+    assert_status(vt_attach(vt, 1, HOST_BDF, 0), VS_OK);
+    assert_holds(vt, "40000000-40000fff 1001000 rw\n");
+    vt_free(vt);
+}
+
 static const Case cases[] = {
     {"W27/what-the-host-cannot-map-is-reserved", what_the_host_cannot_map_is_reserved},
     {"W27/a-narrow-iommu-reserves-nothing-more", a_narrow_iommu_reserves_nothing_more},
@@ -243,6 +274,7 @@ static const Case cases[] = {
     {"W27/granule-is-frozen-when-the-guest-runs", granule_is_frozen_when_the_guest_runs},
     {"PRB-D1/more-than-can-be-told", more_than_can_be_told},
     {"W25/only-memory-is-told", only_memory_is_told},
+    {"W25/full-host", full_host},
 };
 
 VT_MAIN(cases)

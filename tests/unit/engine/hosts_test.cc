@@ -233,6 +233,140 @@ TEST(Hosts, W27_AfterThatALargerPageIsRefused)
     EXPECT_EQ(assign(function, {{"nic", {}, 0}}), "");
 }
 
+// Two functions of one domain, both with listeners that keep a copy.
+class Full : public ::testing::Test
+{
+protected:
+    Full() : nic(machine.add(0x30)), disk(machine.add(0x38))
+    {
+        machine.listen(nic, true, true);
+        machine.listen(disk, true, true);
+        EXPECT_EQ(machine.attach(1, 0x30), OK);
+        EXPECT_EQ(machine.attach(1, 0x38), OK);
+        EXPECT_EQ(machine.map(1, 0x1000, 0x1fff, 0x8000), OK);
+        machine.told();
+    }
+
+    // From now on; not what it has already.
+    void fill(const Function &function)
+    {
+        machine.follows = [&function](const Function &which, uint64_t) {
+            return &which != &function;
+        };
+    }
+
+    Machine machine{Config().bypass(true)};
+    Function &nic;
+    Function &disk;
+};
+
+TEST_F(Full, W25_MapThatAListenerCannotFollowIsNomemAndUndone)
+{
+    const ViommuStats before = machine.stats();
+    fill(disk);
+    EXPECT_EQ(machine.map(1, 0x3000, 0x4fff, 0x9000, R), NOMEM);
+    // The one that could gives it back; so does the other, which may have a part.
+    EXPECT_EQ(machine.told(),
+              (Told{"map 30 3000-3fff 9000 r", "map 30 4000-4fff a000 r", "map 38 3000-3fff 9000 r",
+                    "map 38 4000-4fff a000 r", "unmap 30 3000-3fff 9000", "unmap 30 4000-4fff a000",
+                    "unmap 38 3000-3fff 9000", "unmap 38 4000-4fff a000", "drop 30 3000-3fff",
+                    "drop 30 4000-4fff", "drop 38 3000-3fff", "drop 38 4000-4fff"}));
+    EXPECT_EQ(machine.read(nic, 0x3000), FAULT);
+    EXPECT_EQ(machine.read(disk, 0x3000), FAULT);
+    EXPECT_EQ(machine.read(disk, 0x1000), 0x8000);
+    EXPECT_EQ(machine.stats().mappings, before.mappings);
+    EXPECT_EQ(machine.stats().memory, before.memory);
+
+    machine.follows = nullptr;
+    EXPECT_EQ(machine.map(1, 0x3000, 0x4fff, 0x9000, R), OK);
+    EXPECT_EQ(machine.read(disk, 0x3000), 0x9000);
+}
+
+TEST_F(Full, W25_OthersHearNothingAfterTheFirstThatCannot)
+{
+    fill(nic);
+    EXPECT_EQ(machine.map(1, 0x3000, 0x3fff, 0x9000), NOMEM);
+    EXPECT_EQ(machine.told(), (Told{"map 30 3000-3fff 9000 rw", "unmap 30 3000-3fff 9000",
+                                    "drop 30 3000-3fff", "drop 38 3000-3fff"}));
+}
+
+TEST_F(Full, W25_ATT_10_AttachThatAListenerCannotFollowLeavesItOutside)
+{
+    EXPECT_EQ(machine.detach(1, 0x38), OK);
+    const ViommuStats before = machine.stats();
+    machine.told();
+    fill(disk);
+    EXPECT_EQ(machine.attach(1, 0x38), NOMEM);
+    EXPECT_EQ(machine.told(), (Told{"map 38 1000-1fff 8000 rw", "begin", "on 38", "commit",
+                                    "drop 38 0-3fffffffffffffff", "unmap 38 1000-1fff 8000",
+                                    "drop 38 1000-1fff", "begin", "off 38", "commit"}));
+    EXPECT_EQ(machine.read(disk, 0x1000), 0x1000); // bypass
+    EXPECT_EQ(machine.read(nic, 0x1000), 0x8000);
+    EXPECT_EQ(machine.detach(1, 0x38), INVAL);
+    EXPECT_EQ(machine.stats().mappings, before.mappings);
+    EXPECT_EQ(machine.stats().memory, before.memory);
+    machine.follows = nullptr;
+    EXPECT_EQ(machine.attach(1, 0x38), OK);
+    EXPECT_EQ(machine.read(disk, 0x1000), 0x8000);
+}
+
+TEST_F(Full, W25_ATT_10_AttachThatFailsLeavesItInADomainOfItsOwn)
+{
+    EXPECT_EQ(machine.attach(2, 0x38), OK);
+    EXPECT_EQ(machine.map(2, 0x5000, 0x5fff, 0xb000), OK);
+    const ViommuStats before = machine.stats();
+    machine.told();
+    // It has room for what it had.
+    machine.follows = [](const Function &, uint64_t iova) { return iova == 0x5000; };
+    EXPECT_EQ(machine.attach(1, 0x38), NOMEM);
+    EXPECT_EQ(machine.told(),
+              (Told{"unmap 38 5000-5fff b000", "drop 38 5000-5fff", "map 38 1000-1fff 8000 rw",
+                    "unmap 38 1000-1fff 8000", "drop 38 1000-1fff", "map 38 5000-5fff b000 rw"}));
+    EXPECT_EQ(machine.read(disk, 0x5000), 0xb000);
+    EXPECT_EQ(machine.read(disk, 0x1000), FAULT);
+    EXPECT_EQ(machine.stats().mappings, before.mappings);
+    EXPECT_EQ(machine.stats().domains, before.domains);
+    EXPECT_EQ(machine.stats().memory, before.memory);
+    EXPECT_EQ(machine.map(2, 0x5000, 0x5fff, 0), INVAL);
+    EXPECT_EQ(machine.detach(2, 0x38), OK);
+    EXPECT_EQ(machine.stats().domains, 1u);
+}
+
+TEST_F(Full, W25_AListenerThatComesWithTheSwitchCounts)
+{
+    EXPECT_EQ(machine.detach(1, 0x38), OK);
+    machine.listen(disk, false, false);
+    const auto come = [&](bool fits) {
+        machine.on_commit = [this, fits] {
+            machine.listen(disk, true, true);
+            viommu_endpoint_replay(
+                disk.endpoint,
+                [](void *answer, uint64_t, uint64_t, uint64_t, uint32_t) {
+                    return *static_cast<const bool *>(answer);
+                },
+                const_cast<bool *>(&fits));
+            machine.on_commit = [this] { machine.listen(disk, false, false); };
+        };
+    };
+    come(false);
+    EXPECT_EQ(machine.attach(1, 0x38), NOMEM);
+    EXPECT_EQ(machine.read(disk, 0x1000), 0x1000);
+    come(true);
+    EXPECT_EQ(machine.attach(1, 0x38), OK);
+    EXPECT_EQ(machine.read(disk, 0x1000), 0x8000);
+}
+
+TEST_F(Full, W25_OneThatLacksSomethingSinceThenDoesNotHinder)
+{
+    fill(disk);
+    viommu_endpoint_replay(
+        disk.endpoint, [](void *, uint64_t, uint64_t, uint64_t, uint32_t) { return false; },
+        nullptr);
+    machine.follows = nullptr;
+    EXPECT_EQ(machine.attach(2, 0x38), OK);
+    EXPECT_EQ(machine.attach(1, 0x38), OK);
+}
+
 } // namespace
 
 } // namespace viommu::test

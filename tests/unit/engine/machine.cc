@@ -572,7 +572,7 @@ Function &Machine::told_of(void *endpoint, const char *what, uint64_t iova, uint
     return *function;
 }
 
-void Machine::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask, uint64_t phys,
+bool Machine::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask, uint64_t phys,
                          uint32_t rights)
 {
     auto *const machine = static_cast<Machine *>(opaque);
@@ -582,6 +582,7 @@ void Machine::notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t m
     if (machine->on_map) {
         machine->on_map(function, iova, mask, phys, rights);
     }
+    return !machine->follows || machine->follows(function, iova);
 }
 
 void Machine::notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,

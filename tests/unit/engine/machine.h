@@ -121,7 +121,7 @@ inline ViommuCallbacks some_callbacks()
             [](void *) {},
             [](void *) {},
             [](void *, void *, bool) {},
-            [](void *, void *, uint64_t, uint64_t, uint64_t, uint32_t) {},
+            [](void *, void *, uint64_t, uint64_t, uint64_t, uint32_t) { return true; },
             [](void *, void *, uint64_t, uint64_t, uint64_t) {},
             [](void *, void *, uint64_t, uint64_t) {}};
 }
@@ -219,6 +219,8 @@ public:
     std::function<void(Function &, uint64_t iova, uint64_t mask, uint64_t phys, uint32_t rights)>
         on_map;
     std::function<void(Function &, uint64_t iova, uint64_t mask, uint64_t phys)> on_unmap;
+    // Whether listeners can follow a MAP of this block; all if there is none.
+    std::function<bool(Function &, uint64_t iova)> follows;
     std::function<void(Function &, uint64_t iova, uint64_t mask)> on_drop;
 
 private:
@@ -227,7 +229,7 @@ private:
     static void begin_switch(void *opaque);
     static void commit_switch(void *opaque);
     static void set_translating(void *opaque, void *endpoint, bool translating);
-    static void notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,
+    static bool notify_map(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,
                            uint64_t phys, uint32_t rights);
     static void notify_unmap(void *opaque, void *endpoint, uint64_t iova, uint64_t mask,
                              uint64_t phys);

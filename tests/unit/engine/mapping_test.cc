@@ -580,6 +580,7 @@ TEST_F(Mapping, DET_4_W29_ReplayShowsTheDomainInOrder)
                 static_cast<Told *>(ctx)->push_back(
                     std::to_string(iova >> 12) + "-" + std::to_string((iova + mask) >> 12) + "=" +
                     std::to_string(phys >> 12) + " " + std::to_string(rights));
+                return true;
             },
             &seen);
         return seen;

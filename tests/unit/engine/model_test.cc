@@ -196,6 +196,7 @@ public:
             function.endpoint,
             [](void *mirror, uint64_t iova, uint64_t mask, uint64_t phys, uint32_t rights) {
                 static_cast<Mirror *>(mirror)->map(iova, mask, phys, rights);
+                return true;
             },
             this);
     }
