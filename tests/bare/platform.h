@@ -42,6 +42,8 @@ extern const Transports transports;
 extern const Addr pciWindow;
 
 void consolePut(char c);
+// False if none has come.
+bool consoleGet(char &c);
 void idle();
 uint64_t ticks();
 uint64_t ticksPerMillisecond();

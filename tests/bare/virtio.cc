@@ -106,6 +106,15 @@ void writeHalves(Addr reg, uint64_t value)
 
 } // namespace
 
+void placeBars(uint16_t bdf, Addr (&bars)[pciBars])
+{
+    for (unsigned n = 0; n < pciBars; n++) {
+        bars[n] = placeBar(bdf, n);
+        n += isWide(bdf, n);
+    }
+    pciWrite32(bdf, 4, 6); // memory space, bus master
+}
+
 void Queue::allocate()
 {
     memory = allocPages(pages);
@@ -184,11 +193,7 @@ bool Device::openPci(uint16_t bdf)
     } else {
         id_ = pciRead32(bdf, 0x2c) >> 16; // transitional: the subsystem
     }
-    for (unsigned n = 0; n < 6; n++) {
-        bars_[n] = placeBar(bdf, n);
-        n += isWide(bdf, n);
-    }
-    pciWrite32(bdf, 4, 6); // memory space, bus master
+    placeBars(bdf, bars_);
 
     pci_ = true;
     bdf_ = bdf;

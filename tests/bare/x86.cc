@@ -154,6 +154,15 @@ void consolePut(char c)
     out8(serial, static_cast<uint8_t>(c));
 }
 
+bool consoleGet(char &c)
+{
+    if (!(in8(serial + 5) & 1)) {
+        return false;
+    }
+    c = static_cast<char>(in8(serial));
+    return true;
+}
+
 void idle()
 {
     asm volatile("pause");

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Functions that a host hands on: what an IOMMU of this machine maps has to arrive in
+// the host's IOMMU, and what it takes away has to be gone there.
+#ifndef BARE_ASSIGNED_H
+#define BARE_ASSIGNED_H
+
+#include "iommu.h"
+
+namespace bare
+{
+
+void useAssigned(Iommu &iommu);
+
+} // namespace bare
+
+#endif

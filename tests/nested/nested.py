@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Functions that a host hands on with VFIO, behind a virtio-iommu of the guest's own."""
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import bed
+from bed import GuestError, Inner, Outer, check, fetch
+
+BUILD = Path(__file__).resolve().parents[2] / "build"
+DISK_BYTES = 1 << 20
+SECTOR, READ_SECTOR, WRITE_SECTOR, IO_SIZE = 512, 16, 64, 4096
+
+
+def note(text):
+    print(f"nested: {text}", file=sys.stderr, flush=True)
+
+
+def outer_functions(folder):
+    """A disk behind a root port, and an edu device."""
+    disk = folder / "disk.img"
+    disk.write_bytes(os.urandom(DISK_BYTES))
+    return ["-device", "edu,addr=04.0,dma_mask=0xffffffffffff",
+            "-device", "pcie-root-port,id=port1,chassis=1,addr=05.0",
+            "-blockdev", json.dumps({"driver": "file", "filename": str(disk),
+                                     "node-name": "disk"}),
+            "-device", "virtio-blk-pci,bus=port1,drive=disk,disable-legacy=on,iommu_platform=on"]
+
+
+def assigned(outer, options):
+    """An edu device and a disk: I/O through two IOMMUs, and what is unmapped is out of reach."""
+    edu, disk = outer.hand_on("04.0"), outer.hand_on("05.0/00.0")
+    args = ["-device", f"vfio-pci,host={edu},addr=3", "-device", f"vfio-pci,host={disk},addr=4"]
+    before = (options.folder / "disk.img").read_bytes()
+    with Inner(outer, options.inner_device, args) as inner:
+        count = {edu: outer.faults(edu), disk: outer.faults(disk)}
+        while True:
+            where = inner.until_pause()
+            if where is None:
+                break
+            what, step, *address = where.split()
+            name = {"edu": edu, "disk": disk}[what]
+            # QEMU's intel-iommu reports no fault of rights of which it knows by heart.
+            if address and not (step == "read-only" and outer.iommu == "intel"):
+                count[name] = outer.wait_fault(name, int(address[0], 16), count[name])
+            for other, seen in count.items():
+                check(outer.faults(other) == seen,
+                      f"the outer IOMMU refused an access of {other} at '{where}'")
+            inner.go_on()
+        inner.finish()
+        check_disk(inner.lines, before, (options.folder / "disk.img").read_bytes())
+    return f"{sum(line.startswith('check ok') for line in inner.lines)} checks"
+
+
+def check_disk(lines, before, after):
+    """What the guest says that it read and wrote is what the disk held and holds."""
+    start = READ_SECTOR * SECTOR
+    read = zlib.crc32(before[start:start + IO_SIZE])
+    check(f"data kind=block read={IO_SIZE:#x} crc={read:#x}" in lines,
+          "the inner guest did not read what the disk holds")
+    start = WRITE_SECTOR * SECTOR
+    written = zlib.crc32(after[start:start + IO_SIZE])
+    check(f"data kind=block written={IO_SIZE:#x} crc={written:#x}" in lines,
+          "the disk does not hold what the inner guest wrote")
+    check(before[:start] == after[:start] and before[start + IO_SIZE:] == after[start + IO_SIZE:],
+          "the disk changed elsewhere")
+
+
+SCENARIOS = {f.__name__: f for f in (assigned,)}
+
+
+def report_failure(options, err):
+    note(f"FAILED: {err}")
+    for image in options.folder.glob("*.img"):
+        image.unlink()
+    for log in sorted(options.folder.glob("*.log")):
+        lines = log.read_text(errors="replace").splitlines()[-25:]
+        note("\n    ".join([f"end of {log} (outer kernel and inner QEMU's messages)", *lines]))
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("nested: terminated"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument("--outer-iommu", choices=bed.OUTER_IOMMUS, default="intel")
+    parser.add_argument("--inner-device", choices=("ours", "own"), default="ours")
+    parser.add_argument("--qemu", type=Path, default=BUILD / "prefix/bin/qemu-system-x86_64")
+    parser.add_argument("--bare", type=Path, default=BUILD / "tests/bare/bare-x86.elf")
+    parser.add_argument("--ours", type=Path, default=BUILD / "hw",
+                        help="module folder with this project's device")
+    parser.add_argument("--own", type=Path, default=BUILD / "bench/intree",
+                        help="module folder with QEMU's own device")
+    parser.add_argument("--limit", type=int, default=170, help="seconds for all")
+    parser.add_argument("--keep", action="store_true", help="keep disks and logs")
+    options = parser.parse_args()
+    options.devices = {"ours": options.ours, "own": options.own}
+    options.log, options.booted = note, None
+    options.folder = Path(tempfile.mkdtemp(prefix="viommu-nested."))
+    begin, keep, status = time.monotonic(), options.keep, 0
+    try:
+        with Outer(options, options.outer_iommu, outer_functions(options.folder)) as outer:
+            note(f"outer guest is up after {time.monotonic() - begin:.1f} s")
+            said = SCENARIOS[options.scenario](outer, options)
+            note(f"{options.scenario}: {said}, {time.monotonic() - begin:.1f} s with Linux "
+                 f"{options.booted.release} as host")
+    except (GuestError, fetch.FetchError, OSError) as err:
+        report_failure(options, err)
+        keep, status = True, 1
+    finally:
+        if not keep:
+            shutil.rmtree(options.folder, ignore_errors=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
