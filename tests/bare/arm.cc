@@ -72,6 +72,8 @@ void pciWrite32(uint16_t bdf, unsigned offset, uint32_t value)
     store<uint32_t>(configAddr(bdf, offset), value);
 }
 
+void eject(unsigned) {}
+
 void fwCfgSelect(uint16_t key)
 {
     store<uint16_t>(fwCfgSelector, __builtin_bswap16(key));

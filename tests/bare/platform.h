@@ -52,6 +52,9 @@ uint64_t ticksPerMillisecond();
 uint32_t pciRead32(uint16_t bdf, unsigned offset);
 void pciWrite32(uint16_t bdf, unsigned offset, uint32_t value);
 
+// Lets QEMU take a function away that it wants to unplug, behind the first bridge.
+void eject(unsigned slot);
+
 // QEMU's firmware configuration device, only for the guest's own options.
 void fwCfgSelect(uint16_t key);
 uint8_t fwCfgByte();

@@ -17,6 +17,9 @@ constexpr uint32_t idIommu = 23;
 constexpr unsigned pciBars = 6;
 // Gives a function's memory BARs addresses, 0 where it has none, and lets it do DMA.
 void placeBars(uint16_t bdf, Addr (&bars)[pciBars]);
+// Leads from bus 0 to this bus, where BARs are to be placed now.  False if the function
+// is no bridge.
+bool openBridge(uint16_t bdf, uint8_t bus);
 
 constexpr uint64_t featureVersion1 = 1ull << 32;
 constexpr uint64_t featureAccessPlatform = 1ull << 33;

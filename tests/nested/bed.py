@@ -32,17 +32,11 @@ PASSED = 33  # QEMU's status when the bare guest says that all went well
 
 OUTER_IOMMUS = {
     # Messages of functions are remapped, so that VFIO takes the machine for safe.
-    "intel": (["-device", "intel-iommu,intremap=on,caching-mode=off"], "intel_iommu=on", ""),
+    "intel": (["-device", "intel-iommu,intremap=on,caching-mode=off", "-trace", "vtd_dmar_fault"],
+              "intel_iommu=on", ""),
     "ours": (["-device", "virtio-iommu-pci,id=iommu,addr=02.0,boot-bypass=off",
               "-boot", "strict=on"], "", "allow_unsafe_interrupts=1"),
 }
-
-# What the outer kernel says of a fault.
-FAULT = {
-    "intel": r"DMAR: \[DMA \w+ NO_PASID\] Request device \[{name}\] fault addr {address} ",
-    "ours": r"page fault from EP {endpoint} at {address} ",
-}
-
 
 def check(condition, text):
     if not condition:
@@ -97,7 +91,7 @@ class Outer:
     """The machine that hands functions on.  `functions` are the arguments that add them."""
 
     def __init__(self, options, iommu, functions, modules=()):
-        self.options, self.folder, self.iommu = options, options.folder, iommu
+        self.options, self.folder, self.iommu, self.inner = options, options.folder, iommu, None
         self.kernel = fetch.kernel("amd64", "cloud", log=options.log)
         options.booted = self.kernel
         devices, kernel_args, type1 = OUTER_IOMMUS[iommu]
@@ -144,26 +138,27 @@ class Outer:
     # --- what the outer IOMMU saw -------------------------------------------------------------
 
     def faults(self, name):
-        """How many accesses of a function the outer IOMMU refused so far."""
+        """The addresses at which the outer IOMMU refused accesses of a function; None is any.
+
+        The outer kernel leaves out lines when there are many, so QEMU is asked.
+        """
+        requester = requester_id(name)
         if self.iommu == "ours":
-            endpoints = self.guest.endpoints("iommu")
-            return endpoints.get(requester_id(name), {"faults": 0})["faults"]
-        return len(re.findall(FAULT["intel"].format(name=name.removeprefix("0000:"), address=".*"),
-                              self.guest.console()))
+            return [None] * self.guest.endpoints("iommu").get(requester, {"faults": 0})["faults"]
+        log = (self.folder / "qemu.log").read_text(errors="replace")
+        return [int(address, 16) for address in re.findall(
+            rf"^vtd_dmar_fault sid {requester:#x} fault \d+ addr (0x[0-9a-f]+) ", log, re.M)]
 
     def wait_fault(self, name, address, before, seconds=5):
-        """The new count, as soon as there is a fault of the function at this address."""
-        pattern = FAULT[self.iommu].format(name=name.removeprefix("0000:"),
-                                           endpoint=requester_id(name), address=f"{address:#x}")
+        """All faults, as soon as there is one more than before; it has to be at this address."""
         until = time.monotonic() + seconds
-        while True:
-            count = self.faults(name)
-            if count > before and re.search(pattern, self.guest.console()):
-                return count
-            check(time.monotonic() < until,
-                  f"outer: {count - before} faults of {name} were counted, and no line of the "
-                  f"kernel says that it could not reach {address:#x}")
+        while len(seen := self.faults(name)) <= before:
+            check(time.monotonic() < until, f"outer: no access of {name} was refused, though "
+                                            f"nothing of it is mapped at {address:#x}")
             time.sleep(0.05)
+        wrong = [a for a in seen[before:] if a is not None and a & ~0xfff != address]
+        check(not wrong, f"outer: {name} did not reach {wrong[:1]}, and had to reach {address:#x}")
+        return seen
 
 
 class InnerQmp(Qmp):
@@ -189,6 +184,7 @@ class Inner:
                  machine="q35"):
         self.outer, self.guest, self.device = outer, outer.guest, device
         self.lines, self.qmp = [], None
+        outer.inner = self
         self.seen = len(self.guest.console())
         self.command = [
             f"QEMU_MODULE_DIR={INNER}/{device}", f"{INNER}/qemu",
