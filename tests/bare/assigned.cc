@@ -333,4 +333,62 @@ void useAssigned(Iommu &iommu)
     pause("edu end");
 }
 
+void timeAssigned(Iommu &iommu, uint32_t holder)
+{
+    Bed bed{iommu};
+    const unsigned spans = numberOption("spans", 10);
+    const unsigned maps = numberOption("maps", 100);
+    const unsigned many = numberOption("many", 1000);
+    constexpr uint32_t domain = 1;
+    constexpr uint32_t crowded = 2;
+
+    find(bed);
+    if (!check(bed.hasEdu, "machine", "has the function that was handed on")) {
+        return;
+    }
+    bed.memory = allocPages(2 * eduPages);
+    attachEdu(bed, domain);
+    for (unsigned span = 0; span < spans; span++) {
+        uint64_t begin = ticks();
+        for (unsigned i = 0; i < maps; i++) {
+            // Every other page, so that no two become one.
+            if (iommu.map(domain, Bed::iova(2 * i), pageSize, bed.page(i % eduPages),
+                          mapRead | mapWrite) != Status::ok) {
+                fail("a timed MAP did not succeed");
+            }
+        }
+        printAll("time what=map ticks=", ticks() - begin, "\n");
+        check(carries(bed, Bed::iova(0), bed.page(0), Bed::iova(2), bed.page(1)), "edu",
+              "carries a page");
+        begin = ticks();
+        for (unsigned i = 0; i < maps; i++) {
+            if (iommu.unmap(domain, Bed::iova(2 * i), pageSize) != Status::ok) {
+                fail("a timed UNMAP did not succeed");
+            }
+        }
+        printAll("time what=unmap ticks=", ticks() - begin, "\n");
+    }
+    detachEdu(bed, domain);
+
+    expect(iommu.attach(crowded, holder), Status::ok, "holder", "ATTACH");
+    for (unsigned i = 0; i < many; i++) {
+        if (iommu.map(crowded, Bed::iova(2 * i), pageSize, bed.page(i % eduPages),
+                      mapRead | mapWrite) != Status::ok) {
+            fail("a MAP did not succeed");
+        }
+    }
+    const unsigned last = many - 1;
+    for (unsigned span = 0; span < spans; span++) {
+        uint64_t begin = ticks();
+        attachEdu(bed, crowded);
+        printAll("time what=attach ticks=", ticks() - begin, "\n");
+        check(
+            carries(bed, Bed::iova(0), bed.page(0), Bed::iova(2 * last), bed.page(last % eduPages)),
+            "edu", "carries a page to the last one");
+        begin = ticks();
+        detachEdu(bed, crowded);
+        printAll("time what=detach ticks=", ticks() - begin, "\n");
+    }
+}
+
 } // namespace bare

@@ -371,7 +371,7 @@ Endpoint others[maxEndpoints];
 }
 
 // Functions that another machine hands to this one are behind an IOMMU without an array.
-[[noreturn]] void runAssigned()
+[[noreturn]] void runAssigned(bool timed)
 {
     Device device;
 
@@ -381,7 +381,11 @@ Endpoint others[maxEndpoints];
     }
     Iommu iommu(device);
     check(iommu.bringUp(), "iommu", "comes up");
-    useAssigned(iommu);
+    if (timed) {
+        timeAssigned(iommu, numberOption("holder", 0));
+    } else {
+        useAssigned(iommu);
+    }
     finish();
 }
 
@@ -424,8 +428,8 @@ void run()
     const char *layout = option("layout", "v2");
     Device device;
 
-    if (same(wanted, "assigned")) {
-        runAssigned();
+    if (same(wanted, "assigned") || same(wanted, "assigned-time")) {
+        runAssigned(same(wanted, "assigned-time"));
     }
     if (same(wanted, "time") || same(wanted, "loop")) {
         runOnPci(same(wanted, "loop"));

@@ -4,6 +4,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -17,6 +18,9 @@ from bed import GuestError, Inner, Outer, check, fetch
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 DISK_BYTES = 1 << 20
+HOLDER = 5  # the slot of a function that keeps a domain of the inner guest's
+SLOWER = 1.1  # times as long as QEMU's own device; less may be noise
+MOST_ROUNDS = 10
 SECTOR, READ_SECTOR, WRITE_SECTOR, IO_SIZE = 512, 16, 64, 4096
 
 
@@ -72,6 +76,45 @@ def assigned(outer, options):
     return f"{sum(line.startswith('check ok') for line in inner.lines)} checks"
 
 
+def times(outer, device, edu, options):
+    """{request: fewest ticks of one} for a device: whatever gets in between only adds."""
+    args = ["-device", f"vfio-pci,host={edu},addr=3", "-device", f"virtio-rng-pci,addr={HOLDER}"]
+    scenario = (f"assigned-time:spans={options.spans}:maps={options.maps}:many={options.many}:"
+                f"holder={HOLDER << 3}")
+    with Inner(outer, device, args, scenario=scenario) as inner:
+        inner.finish()
+    found = {"map": [], "unmap": [], "attach": [], "detach": []}
+    for line in inner.lines:
+        if m := re.fullmatch(r"time what=(\w+) ticks=0x([0-9a-f]+)", line):
+            found[m[1]].append(int(m[2], 16))
+    check(all(len(ticks) == options.spans for ticks in found.values()),
+          f"the inner guest measured too little: {found}")
+    return {what: min(ticks) / (options.maps if what.endswith("map") else 1)
+            for what, ticks in found.items()}
+
+
+def speed(outer, options):
+    """What a request costs when the host follows it, beside QEMU's own device."""
+    edu = outer.hand_on("04.0")
+    best = {"ours": {}, "own": {}}
+    for done in range(1, MOST_ROUNDS + 1):
+        for device, fewest in best.items():
+            for what, ticks in times(outer, device, edu, options).items():
+                fewest[what] = min(ticks, fewest.get(what, ticks))
+        ratio = {what: best["ours"][what] / own for what, own in best["own"].items()}
+        slower = [what for what in ratio if ratio[what] > SLOWER]
+        # On a busy machine it takes more to see how fast a device is.
+        if done >= options.rounds and not slower:
+            break
+    print(f"{'':8}{'ours':>14}{'QEMU own':>14}{'ratio':>8}   (thousand ticks; attach and detach "
+          f"with {options.many} mappings)")
+    for what, own in best["own"].items():
+        print(f"{what:8}{best['ours'][what] / 1e3:14.1f}{own / 1e3:14.1f}{ratio[what]:8.2f}",
+              flush=True)
+    check(not slower, f"slower than QEMU's own device: {', '.join(slower)}")
+    return f"{done} rounds"
+
+
 def check_disk(lines, before, after):
     """What the guest says that it read and wrote is what the disk held and holds."""
     start = READ_SECTOR * SECTOR
@@ -86,7 +129,7 @@ def check_disk(lines, before, after):
           "the disk changed elsewhere")
 
 
-SCENARIOS = {f.__name__: f for f in (assigned,)}
+SCENARIOS = {f.__name__: f for f in (assigned, speed)}
 
 
 def report_failure(options, err):
@@ -111,6 +154,10 @@ def main():
     parser.add_argument("--own", type=Path, default=BUILD / "bench/intree",
                         help="module folder with QEMU's own device")
     parser.add_argument("--limit", type=int, default=170, help="seconds for all")
+    parser.add_argument("--rounds", type=int, default=3, help="of 'speed', with each device")
+    parser.add_argument("--spans", type=int, default=10, help="that 'speed' times in a round")
+    parser.add_argument("--maps", type=int, default=200, help="MAPs and UNMAPs in a span")
+    parser.add_argument("--many", type=int, default=5000, help="mappings when a function joins")
     parser.add_argument("--keep", action="store_true", help="keep disks and logs")
     options = parser.parse_args()
     options.devices = {"ours": options.ours, "own": options.own}
