@@ -333,6 +333,64 @@ void useAssigned(Iommu &iommu)
     pause("edu end");
 }
 
+void fillHost(Iommu &iommu, uint32_t holder)
+{
+    Bed bed{iommu};
+    const unsigned most = numberOption("most", 64);
+    constexpr uint32_t domain = 1;
+    constexpr uint32_t crowded = 2;
+    const auto map = [&](uint32_t to, unsigned i) {
+        return iommu.map(to, Bed::iova(2 * i), pageSize, bed.page(i % eduPages),
+                         mapRead | mapWrite);
+    };
+    const auto reaches = [&](unsigned i, const char *what, unsigned other = 0) {
+        check(carries(bed, Bed::iova(2 * other), bed.page(other % eduPages), Bed::iova(2 * i),
+                      bed.page(i % eduPages)),
+              "edu", what);
+    };
+
+    find(bed);
+    if (!check(bed.hasEdu, "machine", "has the function that was handed on")) {
+        return;
+    }
+    bed.memory = allocPages(2 * eduPages);
+    attachEdu(bed, domain);
+    // QEMU tells no IOMMU of it when a host does not follow, so that OK may be the answer.
+    for (unsigned i = 0; i < 2 * most; i++) {
+        const Status status = map(domain, i);
+        if (status != Status::ok && status != Status::noMemory) {
+            expect(status, Status::noMemory, "edu", "MAP of more than the host takes");
+        }
+    }
+    reaches(most / 2, "reaches what there was room for");
+    const unsigned last = 2 * most - 1;
+    refused(bed, Bed::iova(2 * last), bed.page(last % eduPages), "edu full",
+            "does not reach what the host did not take");
+    expect(iommu.unmap(domain, 0, 1ull << 32), Status::ok, "edu", "UNMAP of all");
+    refused(bed, Bed::iova(0), bed.page(0), "edu emptied", "reaches nothing any more");
+    for (unsigned i = 0; i < most - 2; i++) {
+        expect(map(domain, last - i), Status::ok, "edu", "MAP when there is room");
+    }
+    reaches(last, "reaches what there was no room for", last - 1);
+    detachEdu(bed, domain);
+
+    // A domain with more than the host takes.
+    expect(iommu.attach(crowded, holder), Status::ok, "holder", "ATTACH");
+    for (unsigned i = 0; i < 2 * most; i++) {
+        expect(map(crowded, i), Status::ok, "holder", "MAP");
+    }
+    const Status status = iommu.attach(crowded, bed.edu.bdf());
+    printAll("attach ", name(status), "\n");
+    refused(bed, Bed::iova(2 * last), bed.page(last % eduPages), "edu crowded",
+            "does not reach what the host did not take");
+    expect(iommu.unmap(crowded, Bed::iova(most), 4ull * most * pageSize), Status::ok, "holder",
+           "UNMAP of most of it");
+    attachEdu(bed, crowded);
+    expect(map(crowded, last), Status::ok, "holder", "MAP when there is room");
+    reaches(last, "reaches what there was no room for");
+    detachEdu(bed, crowded);
+}
+
 void timeAssigned(Iommu &iommu, uint32_t holder)
 {
     Bed bed{iommu};

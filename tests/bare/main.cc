@@ -371,18 +371,21 @@ Endpoint others[maxEndpoints];
 }
 
 // Functions that another machine hands to this one are behind an IOMMU without an array.
-[[noreturn]] void runAssigned(bool timed)
+[[noreturn]] void runAssigned(const char *scenario)
 {
+    const uint32_t holder = numberOption("holder", 0);
     Device device;
 
-    print("viommu bare guest: assigned\n");
+    printAll("viommu bare guest: ", scenario, "\n");
     if (!findIommu(device)) {
         fail("no IOMMU");
     }
     Iommu iommu(device);
     check(iommu.bringUp(), "iommu", "comes up");
-    if (timed) {
-        timeAssigned(iommu, numberOption("holder", 0));
+    if (same(scenario, "assigned-time")) {
+        timeAssigned(iommu, holder);
+    } else if (same(scenario, "assigned-full")) {
+        fillHost(iommu, holder);
     } else {
         useAssigned(iommu);
     }
@@ -428,8 +431,9 @@ void run()
     const char *layout = option("layout", "v2");
     Device device;
 
-    if (same(wanted, "assigned") || same(wanted, "assigned-time")) {
-        runAssigned(same(wanted, "assigned-time"));
+    if (same(wanted, "assigned") || same(wanted, "assigned-time") ||
+        same(wanted, "assigned-full")) {
+        runAssigned(wanted);
     }
     if (same(wanted, "time") || same(wanted, "loop")) {
         runOnPci(same(wanted, "loop"));

@@ -90,12 +90,12 @@ def archive(files):
 class Outer:
     """The machine that hands functions on.  `functions` are the arguments that add them."""
 
-    def __init__(self, options, iommu, functions, modules=()):
+    def __init__(self, options, iommu, functions, modules=(), type1=""):
         self.options, self.folder, self.iommu, self.inner = options, options.folder, iommu, None
         self.kernel = fetch.kernel("amd64", "cloud", log=options.log)
         options.booted = self.kernel
-        devices, kernel_args, type1 = OUTER_IOMMUS[iommu]
-        wanted = ["vfio_pci", f"vfio_iommu_type1 {type1}".rstrip(), *modules]
+        devices, kernel_args, needed = OUTER_IOMMUS[iommu]
+        wanted = ["vfio_pci", f"vfio_iommu_type1 {needed} {type1}".rstrip(), *modules]
         if iommu == "ours":
             wanted.insert(0, "virtio_iommu")
         whole = self.folder / "initramfs.img"

@@ -19,6 +19,7 @@ from bed import GuestError, Inner, Outer, check, fetch
 BUILD = Path(__file__).resolve().parents[2] / "build"
 DISK_BYTES = 1 << 20
 HOLDER = 5  # the slot of a function that keeps a domain of the inner guest's
+HOST_MAPPINGS = 64  # that VFIO takes in the scenario 'full'
 SLOWER = 1.1  # times as long as QEMU's own device; less may be noise
 MOST_ROUNDS = 10
 SECTOR, READ_SECTOR, WRITE_SECTOR, IO_SIZE = 512, 16, 64, 4096
@@ -39,8 +40,32 @@ def outer_functions(folder):
             "-device", "virtio-blk-pci,bus=port1,drive=disk,disable-legacy=on,iommu_platform=on"]
 
 
+def follow(outer, inner, names, act=lambda where: False):
+    """To the inner guest's end.  At each pause the outer IOMMU must have refused what the guest
+    says and nothing else; `act` does what the pause asks for, and says whether the machine
+    starts again."""
+    count = {name: len(outer.faults(name)) for name in names.values()}
+    while (where := inner.until_pause()) is not None:
+        if act(where):
+            continue
+        what, step, *address = where.split()
+        name = names[what]
+        # QEMU's intel-iommu reports no fault of rights of which it knows by heart.
+        if address and not (step == "read-only" and outer.iommu == "intel"):
+            count[name] = len(outer.wait_fault(name, int(address[0], 16), count[name]))
+        for other, seen in count.items():
+            more = outer.faults(other)[seen:]
+            check(not more, f"outer: accesses of {other} were refused at '{where}': {more}")
+        inner.go_on()
+    inner.finish()
+
+
+def checks_made(inner):
+    return f"{sum(line.startswith('check ok') for line in inner.lines)} checks"
+
+
 def assigned(outer, options):
-    """An edu device and a disk: I/O through two IOMMUs, and what is unmapped is out of reach."""
+    """An edu device and a disk: DMA through two IOMMUs, and what is unmapped is out of reach."""
     edu, disk = outer.hand_on("04.0"), outer.hand_on("05.0/00.0")
     plugged = {"driver": "vfio-pci", "id": "disk", "host": disk, "bus": "rp"}
     args = ["-device", f"vfio-pci,host={edu},addr=3",
@@ -48,32 +73,37 @@ def assigned(outer, options):
             "-device", ",".join(f"{key}={value}" for key, value in plugged.items())]
     # A driver's reset leaves QEMU's own device as it is.
     scenario = f"assigned:reset={'off' if options.inner_device == 'own' else 'on'}"
-    before, resets = (options.folder / "disk.img").read_bytes(), 1
+    before, resets = (options.folder / "disk.img").read_bytes(), []
+
+    def act(where):
+        if where == "edu end" and not resets:
+            resets.append(inner.qmp.call("system_reset"))
+            return True
+        if where == "disk unplug":
+            inner.qmp.call("device_del", id="disk")
+        elif where == "disk plug":
+            inner.qmp.wait_event("DEVICE_DELETED", 10, device="disk")
+            inner.qmp.call("device_add", **plugged)
+        return False
+
     with Inner(outer, options.inner_device, args, scenario=scenario) as inner:
-        count = {name: len(outer.faults(name)) for name in (edu, disk)}
-        while (where := inner.until_pause()) is not None:
-            if where == "edu end" and resets:
-                resets -= 1
-                inner.qmp.call("system_reset")
-                continue
-            if where == "disk unplug":
-                inner.qmp.call("device_del", id="disk")
-            elif where == "disk plug":
-                inner.qmp.wait_event("DEVICE_DELETED", 10, device="disk")
-                inner.qmp.call("device_add", **plugged)
-            what, step, *address = where.split()
-            name = {"edu": edu, "disk": disk}[what]
-            # QEMU's intel-iommu reports no fault of rights of which it knows by heart.
-            if address and not (step == "read-only" and outer.iommu == "intel"):
-                count[name] = len(outer.wait_fault(name, int(address[0], 16), count[name]))
-            for other, seen in count.items():
-                more = outer.faults(other)[seen:]
-                check(not more, f"outer: accesses of {other} were refused at '{where}': {more}")
-            inner.go_on()
-        inner.finish()
-        check(not resets, "the inner guest never came to its end")
+        follow(outer, inner, {"edu": edu, "disk": disk}, act)
+        check(resets, "the inner guest never came to its end")
         check_disk(inner.lines, before, (options.folder / "disk.img").read_bytes())
-    return f"{sum(line.startswith('check ok') for line in inner.lines)} checks"
+    return checks_made(inner)
+
+
+def full(outer, options):
+    """The host takes few mappings; what it does not take is out of reach, and the rest works on."""
+    edu = outer.hand_on("04.0")
+    args = ["-device", f"vfio-pci,host={edu},addr=3", "-device", f"virtio-rng-pci,addr={HOLDER}"]
+    with Inner(outer, options.inner_device, args,
+               scenario=f"assigned-full:most={HOST_MAPPINGS}:holder={HOLDER << 3}") as inner:
+        follow(outer, inner, {"edu": edu})
+    return checks_made(inner)
+
+
+full.type1 = f"dma_entry_limit={HOST_MAPPINGS}"
 
 
 def times(outer, device, edu, options):
@@ -129,7 +159,7 @@ def check_disk(lines, before, after):
           "the disk changed elsewhere")
 
 
-SCENARIOS = {f.__name__: f for f in (assigned, speed)}
+SCENARIOS = {f.__name__: f for f in (assigned, full, speed)}
 
 
 def report_failure(options, err):
@@ -163,11 +193,13 @@ def main():
     options.devices = {"ours": options.ours, "own": options.own}
     options.log, options.booted = note, None
     options.folder = Path(tempfile.mkdtemp(prefix="viommu-nested."))
+    scenario = SCENARIOS[options.scenario]
     begin, keep, status, outer = time.monotonic(), options.keep, 0, None
     try:
-        with Outer(options, options.outer_iommu, outer_functions(options.folder)) as outer:
+        with Outer(options, options.outer_iommu, outer_functions(options.folder),
+                   type1=getattr(scenario, "type1", "")) as outer:
             note(f"outer guest is up after {time.monotonic() - begin:.1f} s")
-            said = SCENARIOS[options.scenario](outer, options)
+            said = scenario(outer, options)
             note(f"{options.scenario}: {said}, {time.monotonic() - begin:.1f} s with Linux "
                  f"{options.booted.release} as host")
     except (GuestError, fetch.FetchError, OSError) as err:
