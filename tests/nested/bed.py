@@ -25,7 +25,8 @@ from vm import Guest, GuestError, Lines, Qmp  # noqa: E402
 
 # What QEMU reads when it starts an x86 guest, from Debian's packages.
 FIRMWARE = ("/usr/share/qemu/qboot.rom", "/usr/share/qemu/pvh.bin",
-            "/usr/share/qemu/kvmvapic.bin")
+            "/usr/share/qemu/kvmvapic.bin", "/usr/share/qemu/linuxboot_dma.bin",
+            "/usr/share/seabios/bios-256k.bin")
 INNER = "/inner"
 MONITOR, CONSOLE = "ttyS2", "ttyS3"  # of the inner guest
 PASSED = 33  # QEMU's status when the bare guest says that all went well
@@ -70,7 +71,7 @@ def inner_files(qemu, devices, image):
     files |= libraries(set(files.values()) - {Path(image)})
     for file in FIRMWARE:
         if not os.path.exists(file):
-            raise GuestError(f"{file} is missing: install the package qemu-system-data.")
+            raise GuestError(f"{file} is missing: install the packages qemu-system-data and seabios.")
         files[f"{INNER}/{Path(file).name}"] = Path(file)
     return files
 
@@ -90,7 +91,7 @@ def archive(files):
 class Outer:
     """The machine that hands functions on.  `functions` are the arguments that add them."""
 
-    def __init__(self, options, iommu, functions, modules=(), type1=""):
+    def __init__(self, options, iommu, functions, modules=(), type1="", files=None, memory=1024):
         self.options, self.folder, self.iommu, self.inner = options, options.folder, iommu, None
         self.kernel = fetch.kernel("amd64", "cloud", log=options.log)
         options.booted = self.kernel
@@ -102,9 +103,9 @@ class Outer:
         # Linux unpacks archives that follow each other.
         whole.write_bytes(
             initramfs.build(self.kernel, wanted).read_bytes() +
-            archive(inner_files(options.qemu, options.devices, options.bare)))
+            archive(inner_files(options.qemu, options.devices, options.bare) | (files or {})))
         split = ",kernel-irqchip=split" if iommu == "intel" else ""
-        args = ["-machine", f"q35,accel=tcg{split}", "-cpu", "qemu64", "-smp", "2", "-m", "1024",
+        args = ["-machine", f"q35,accel=tcg{split}", "-cpu", "qemu64", "-smp", "2", "-m", memory,
                 *devices, *functions]
         self.guest = Guest(self.folder, options.qemu, "amd64", self.kernel.image, whole, args,
                            f"{kernel_args} printk.devkmsg=on", limit=options.limit)
@@ -178,25 +179,29 @@ class InnerQmp(Qmp):
 
 
 class Inner:
-    """The QEMU inside; use as a context manager."""
+    """The QEMU inside, with the bare guest; use as a context manager."""
 
     def __init__(self, outer, device, args, options="boot-bypass=off", scenario="assigned",
                  machine="q35"):
+        self._prepare(outer, device, machine, options, args, [
+            "-m", "64", "-bios", f"{INNER}/qboot.rom",
+            "-serial", "chardev:con", "-device", "isa-debug-exit,iobase=0x501",
+            "-kernel", f"{INNER}/bare.elf",
+            "-fw_cfg", f"name=opt/viommu/bare,string=scenario={scenario}"])
+
+    def _prepare(self, outer, device, machine, options, args, payload):
         self.outer, self.guest, self.device = outer, outer.guest, device
         self.lines, self.qmp = [], None
         outer.inner = self
         self.seen = len(self.guest.console())
         self.command = [
             f"QEMU_MODULE_DIR={INNER}/{device}", f"{INNER}/qemu",
-            "-machine", machine, "-accel", "tcg,tb-size=32", "-m", "64",
-            "-L", INNER, "-bios", f"{INNER}/qboot.rom",
+            "-machine", machine, "-accel", "tcg,tb-size=64", "-L", INNER,
             "-nodefaults", "-no-user-config", "-display", "none",
             "-chardev", f"serial,id=mon,path=/dev/{MONITOR}", "-mon", "chardev=mon,mode=control",
-            "-chardev", f"serial,id=con,path=/dev/{CONSOLE}", "-serial", "chardev:con",
-            "-device", "isa-debug-exit,iobase=0x501",
+            "-chardev", f"serial,id=con,path=/dev/{CONSOLE}",
             "-device", ",".join(filter(None, ("virtio-iommu-pci,id=viommu,addr=2", options))),
-            *args, "-kernel", f"{INNER}/bare.elf",
-            "-fw_cfg", f"name=opt/viommu/bare,string=scenario={scenario}",
+            *args, *payload,
         ]
 
     def __enter__(self):
@@ -263,3 +268,62 @@ class Inner:
         end = self.running.result()[-1]
         check(int(end["status"]) == PASSED,
               f"the inner QEMU ended with status {end['status']}, signal {end['signal']}")
+
+
+class InnerLinux(Inner):
+    """The same with Linux, whose agent takes the same commands as the outer one's."""
+    FILES = (f"{INNER}/kernel", f"{INNER}/initramfs")
+
+    @classmethod
+    def files(cls, kernel, modules):
+        """What the outer guest's initramfs has to have."""
+        return dict(zip(cls.FILES, (kernel.image, initramfs.build(kernel, modules))))
+
+    def __init__(self, outer, device, args, kernel_args="", options="boot-bypass=off",
+                 machine="q35"):
+        # The agent's command line knows no quotes, but only spaces part its words.
+        words = f"{outer.guest.basic_args} {kernel_args}".split()
+        self._prepare(outer, device, machine, options, args, [
+            "-m", "256", "-boot", "strict=on", "-no-reboot",
+            "-chardev", "file,id=out,path=/dev/console", "-serial", "chardev:out",
+            "-serial", "chardev:con",
+            "-kernel", self.FILES[0], "-initrd", self.FILES[1], "-append", "\t".join(words)])
+
+    def __enter__(self):
+        super().__enter__()
+        try:
+            self.linux = Commands(self)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+
+    def finish(self, seconds=120):
+        """Powers off."""
+        until = time.monotonic() + seconds
+        self.linux.begin_command("poweroff")
+        while not self.running.done:
+            check(time.monotonic() < until, f"the inner guest is not off after {seconds} s")
+            self.look_after()
+            time.sleep(0.05)
+        end = self.running.result()[-1]
+        check(end == {"status": "0", "signal": "0"},
+              f"the inner QEMU ended with status {end['status']}, signal {end['signal']}")
+
+
+class Commands(Guest):
+    """The agent of the inner Linux."""
+
+    def __init__(self, inner):
+        self.inner, self.process, self.returncode = inner, self, None
+        self.deadline, self.agent = inner.guest.deadline, inner.outer.console
+        self.agent_lines, self.pending, self.peers, self.count = inner.output, {}, {}, 0
+        self._wait_ready()
+
+    def poll(self):
+        """The inner QEMU's status when it has ended."""
+        self.inner.look_after()
+        if self.inner.running.done:
+            self.returncode = int(self.inner.running.result()[-1]["status"])
+        return self.returncode

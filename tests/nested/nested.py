@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Functions that a host hands on with VFIO, behind a virtio-iommu of the guest's own."""
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -14,10 +15,11 @@ import zlib
 from pathlib import Path
 
 import bed
-from bed import GuestError, Inner, Outer, check, fetch
+from bed import GuestError, Inner, InnerLinux, Outer, check, fetch
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
-DISK_BYTES = 1 << 20
+DISK_BYTES, LINUX_DISK_BYTES = 1 << 20, 4 << 20
+FRAMES = 100
 HOLDER = 5  # the slot of a function that keeps a domain of the inner guest's
 HOST_MAPPINGS = 64  # that VFIO takes in the scenario 'full'
 SLOWER = 1.1  # times as long as QEMU's own device; less may be noise
@@ -29,15 +31,50 @@ def note(text):
     print(f"nested: {text}", file=sys.stderr, flush=True)
 
 
-def outer_functions(folder):
-    """A disk behind a root port, and an edu device."""
-    disk = folder / "disk.img"
-    disk.write_bytes(os.urandom(DISK_BYTES))
-    return ["-device", "edu,addr=04.0,dma_mask=0xffffffffffff",
-            "-device", "pcie-root-port,id=port1,chassis=1,addr=05.0",
-            "-blockdev", json.dumps({"driver": "file", "filename": str(disk),
-                                     "node-name": "disk"}),
-            "-device", "virtio-blk-pci,bus=port1,drive=disk,disable-legacy=on,iommu_platform=on"]
+class Function:
+    """A function of the outer machine, and the arguments that add it."""
+
+    def __init__(self, path, *args, netdev=None):
+        self.path, self.args, self.netdev = path, args, netdev
+
+
+def edu_function():
+    return Function("04.0", "-device", "edu,addr=04.0,dma_mask=0xffffffffffff")
+
+
+def behind_port(slot, *args, **more):
+    """Behind a root port, which functions on PCI Express need; they are on its bus `rpSLOT`."""
+    return Function(f"{slot}.0/00.0", "-device",
+                    f"pcie-root-port,id=rp{slot},chassis={int(slot)},addr={slot}.0", *args, **more)
+
+
+def disk_function(folder, slot, model, size):
+    """A virtio-blk or NVMe with random contents in disk-SLOT.img."""
+    file, name = folder / f"disk-{slot}.img", f"disk{slot}"
+    file.write_bytes(os.urandom(size))
+    device = {"virtio-blk": "virtio-blk-pci,disable-legacy=on,iommu_platform=on",
+              "nvme": f"nvme,serial={name}"}[model]
+    function = behind_port(slot, "-blockdev", json.dumps(
+        {"driver": "file", "filename": str(file), "node-name": name}),
+                           "-device", f"{device},bus=rp{slot},drive={name}")
+    function.file = file
+    return function
+
+
+def small_bed(options):
+    """What the bare guest gets: an edu device and a disk."""
+    return [edu_function(), disk_function(options.folder, "05", "virtio-blk", DISK_BYTES)]
+
+
+def open_bed(options, functions, **more):
+    """The outer machine; use as a context manager."""
+    outer = Outer(options, options.outer_iommu,
+                  [arg for function in functions for arg in function.args], **more)
+    options.outer = outer
+    for function in functions:
+        if function.netdev:
+            outer.guest.network(function.netdev)
+    return outer
 
 
 def follow(outer, inner, names, act=lambda where: False):
@@ -64,46 +101,99 @@ def checks_made(inner):
     return f"{sum(line.startswith('check ok') for line in inner.lines)} checks"
 
 
-def assigned(outer, options):
+def assigned(options):
     """An edu device and a disk: DMA through two IOMMUs, and what is unmapped is out of reach."""
-    edu, disk = outer.hand_on("04.0"), outer.hand_on("05.0/00.0")
-    plugged = {"driver": "vfio-pci", "id": "disk", "host": disk, "bus": "rp"}
-    args = ["-device", f"vfio-pci,host={edu},addr=3",
-            "-device", "pcie-root-port,id=rp,chassis=1,addr=4",
-            "-device", ",".join(f"{key}={value}" for key, value in plugged.items())]
-    # A driver's reset leaves QEMU's own device as it is.
-    scenario = f"assigned:reset={'off' if options.inner_device == 'own' else 'on'}"
-    before, resets = (options.folder / "disk.img").read_bytes(), []
+    functions = small_bed(options)
+    file, resets = functions[1].file, []
+    before = file.read_bytes()
+    with open_bed(options, functions) as outer:
+        edu, disk = [outer.hand_on(function.path) for function in functions]
+        plugged = {"driver": "vfio-pci", "id": "disk", "host": disk, "bus": "rp"}
+        args = ["-device", f"vfio-pci,host={edu},addr=3",
+                "-device", "pcie-root-port,id=rp,chassis=1,addr=4",
+                "-device", ",".join(f"{key}={value}" for key, value in plugged.items())]
+        # A driver's reset leaves QEMU's own device as it is.
+        scenario = f"assigned:reset={'off' if options.inner_device == 'own' else 'on'}"
 
-    def act(where):
-        if where == "edu end" and not resets:
-            resets.append(inner.qmp.call("system_reset"))
-            return True
-        if where == "disk unplug":
-            inner.qmp.call("device_del", id="disk")
-        elif where == "disk plug":
-            inner.qmp.wait_event("DEVICE_DELETED", 10, device="disk")
-            inner.qmp.call("device_add", **plugged)
-        return False
+        def act(where):
+            if where == "edu end" and not resets:
+                resets.append(inner.qmp.call("system_reset"))
+                return True
+            if where == "disk unplug":
+                inner.qmp.call("device_del", id="disk")
+            elif where == "disk plug":
+                inner.qmp.wait_event("DEVICE_DELETED", 10, device="disk")
+                inner.qmp.call("device_add", **plugged)
+            return False
 
-    with Inner(outer, options.inner_device, args, scenario=scenario) as inner:
-        follow(outer, inner, {"edu": edu, "disk": disk}, act)
-        check(resets, "the inner guest never came to its end")
-        check_disk(inner.lines, before, (options.folder / "disk.img").read_bytes())
+        with Inner(outer, options.inner_device, args, scenario=scenario) as inner:
+            follow(outer, inner, {"edu": edu, "disk": disk}, act)
+    check(resets, "the inner guest never came to its end")
+    check_disk(inner.lines, before, file.read_bytes())
     return checks_made(inner)
 
 
-def full(outer, options):
+def full(options):
     """The host takes few mappings; what it does not take is out of reach, and the rest works on."""
-    edu = outer.hand_on("04.0")
-    args = ["-device", f"vfio-pci,host={edu},addr=3", "-device", f"virtio-rng-pci,addr={HOLDER}"]
-    with Inner(outer, options.inner_device, args,
-               scenario=f"assigned-full:most={HOST_MAPPINGS}:holder={HOLDER << 3}") as inner:
-        follow(outer, inner, {"edu": edu})
+    edu = edu_function()
+    with open_bed(options, [edu], type1=f"dma_entry_limit={HOST_MAPPINGS}") as outer:
+        edu = outer.hand_on(edu.path)
+        args = ["-device", f"vfio-pci,host={edu},addr=3",
+                "-device", f"virtio-rng-pci,addr={HOLDER}"]
+        with Inner(outer, options.inner_device, args,
+                   scenario=f"assigned-full:most={HOST_MAPPINGS}:holder={HOLDER << 3}") as inner:
+            follow(outer, inner, {"edu": edu})
     return checks_made(inner)
 
 
-full.type1 = f"dma_entry_limit={HOST_MAPPINGS}"
+def linux(options):
+    """Linux as the inner guest: an NVMe, a virtio-blk and an igb carry verified data."""
+    kernel = fetch.kernel("amd64", "generic", log=options.log)
+    files = InnerLinux.files(kernel, ["virtio_iommu", "virtio_blk", "nvme", "igb"])
+    nvme = disk_function(options.folder, "05", "nvme", LINUX_DISK_BYTES)
+    disk = disk_function(options.folder, "06", "virtio-blk", LINUX_DISK_BYTES)
+    igb = behind_port("07", "-device", "igb,bus=rp07,netdev=net,romfile=", netdev="net")
+    functions, drivers = (nvme, disk, igb), ("nvme", "virtio_blk", "igb")
+    with open_bed(options, functions, files=files, memory=1536) as outer:
+        names = [outer.hand_on(function.path) for function in functions]
+        args = [arg for slot, name in enumerate(names, 3)
+                for arg in ("-device", f"vfio-pci,host={name},addr={slot},rombar=0")]
+        begin = time.monotonic()
+        with InnerLinux(outer, options.inner_device, args) as inner:
+            note(f"inner Linux is up after {time.monotonic() - begin:.0f} s")
+            paths = [f"{slot:02x}.0" for slot in (3, 4, 5)]
+            devices = inner.linux.wait_for("the drivers of its functions", lambda devices: all(
+                driver in (devices[path]["driver"], devices[path]["virtio"])
+                for path, driver in zip(paths, drivers)) and devices, seconds=120)
+            for path in paths:
+                check(devices[path]["type"] == "DMA-FQ" and
+                      devices[path]["iommu"] == devices["02.0"]["name"],
+                      f"inner {path}: {devices[path]} is not behind the inner IOMMU")
+            for path, function in zip(paths, (nvme, disk)):
+                verify_disk(inner.linux, devices[path]["name"], function.file)
+            verify_net(inner.linux, devices[paths[2]]["name"], outer.guest.peers["net"])
+            seen = {name: outer.faults(name) for name in names}
+            check(not any(seen.values()), f"outer: accesses were refused: {seen}")
+            inner.finish()
+    return f"Linux {kernel.release} as inner guest"
+
+
+def verify_disk(guest, name, file):
+    """Reads all, writes the beginning; both sides compare."""
+    data = guest.run("disk-read", name)[0]
+    check(data["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest(),
+          f"inner {name}: the disk read in the guest differs from the file")
+    written = guest.run("disk-write", name, 1 << 20)[0]["sha256"]
+    check(written == hashlib.sha256(file.read_bytes()[:1 << 20]).hexdigest(),
+          f"inner {name}: what the guest wrote is not what the file holds")
+
+
+def verify_net(guest, name, peer):
+    sent, received = guest.run("net", name, FRAMES)
+    check(int(sent["sent"]) == int(received["received"]) == FRAMES * peer.PAYLOAD,
+          f"inner {name}: the network carried too little")
+    check((sent["sent_sha256"], received["received_sha256"]) == peer.hashes(sent["mac"]),
+          f"inner {name}: bytes arrived changed")
 
 
 def times(outer, device, edu, options):
@@ -123,19 +213,20 @@ def times(outer, device, edu, options):
             for what, ticks in found.items()}
 
 
-def speed(outer, options):
+def speed(options):
     """What a request costs when the host follows it, beside QEMU's own device."""
-    edu = outer.hand_on("04.0")
-    best = {"ours": {}, "own": {}}
-    for done in range(1, MOST_ROUNDS + 1):
-        for device, fewest in best.items():
-            for what, ticks in times(outer, device, edu, options).items():
-                fewest[what] = min(ticks, fewest.get(what, ticks))
-        ratio = {what: best["ours"][what] / own for what, own in best["own"].items()}
-        slower = [what for what in ratio if ratio[what] > SLOWER]
-        # On a busy machine it takes more to see how fast a device is.
-        if done >= options.rounds and not slower:
-            break
+    function, best = edu_function(), {"ours": {}, "own": {}}
+    with open_bed(options, [function]) as outer:
+        edu = outer.hand_on(function.path)
+        for done in range(1, MOST_ROUNDS + 1):
+            for device, fewest in best.items():
+                for what, ticks in times(outer, device, edu, options).items():
+                    fewest[what] = min(ticks, fewest.get(what, ticks))
+            ratio = {what: best["ours"][what] / own for what, own in best["own"].items()}
+            slower = [what for what in ratio if ratio[what] > SLOWER]
+            # On a busy machine it takes more to see how fast a device is.
+            if done >= options.rounds and not slower:
+                break
     print(f"{'':8}{'ours':>14}{'QEMU own':>14}{'ratio':>8}   (thousand ticks; attach and detach "
           f"with {options.many} mappings)")
     for what, own in best["own"].items():
@@ -159,7 +250,7 @@ def check_disk(lines, before, after):
           "the disk changed elsewhere")
 
 
-SCENARIOS = {f.__name__: f for f in (assigned, full, speed)}
+SCENARIOS = {f.__name__: f for f in (assigned, full, linux, speed)}
 
 
 def report_failure(options, err):
@@ -193,18 +284,14 @@ def main():
     options.devices = {"ours": options.ours, "own": options.own}
     options.log, options.booted = note, None
     options.folder = Path(tempfile.mkdtemp(prefix="viommu-nested."))
-    scenario = SCENARIOS[options.scenario]
-    begin, keep, status, outer = time.monotonic(), options.keep, 0, None
+    begin, keep, status, options.outer = time.monotonic(), options.keep, 0, None
     try:
-        with Outer(options, options.outer_iommu, outer_functions(options.folder),
-                   type1=getattr(scenario, "type1", "")) as outer:
-            note(f"outer guest is up after {time.monotonic() - begin:.1f} s")
-            said = scenario(outer, options)
-            note(f"{options.scenario}: {said}, {time.monotonic() - begin:.1f} s with Linux "
-                 f"{options.booted.release} as host")
+        said = SCENARIOS[options.scenario](options)
+        note(f"{options.scenario}: {said}, {time.monotonic() - begin:.1f} s with Linux "
+             f"{options.booted.release} as host")
     except (GuestError, fetch.FetchError, OSError) as err:
-        if outer and outer.inner:
-            note("\n    ".join(["the inner guest's last lines", *outer.inner.lines[-12:]]))
+        if options.outer and options.outer.inner:
+            note("\n    ".join(["the inner guest's last lines", *options.outer.inner.lines[-12:]]))
         report_failure(options, err)
         keep, status = True, 1
     finally:
