@@ -29,23 +29,6 @@ struct Bed {
     static uint32_t iova(unsigned i) { return eduIova + i * static_cast<uint32_t>(pageSize); }
 };
 
-// The host looks whether its own IOMMU refused an access to this address, if there is
-// one, and says when to go on.
-void pause(const char *where, uint64_t address = 0)
-{
-    printAll("pause ", where);
-    if (address) {
-        printAll(" ", address);
-    }
-    print("\n");
-    char c = 0;
-    while (c != '\n') {
-        if (!waitFor(120000, [&] { return consoleGet(c); })) {
-            fail("the host does not answer");
-        }
-    }
-}
-
 bool openDisk(Bed &bed, uint16_t bdf)
 {
     if (!bed.disk.device.openPci(bdf) || bed.disk.device.id() != idBlock) {

@@ -4,6 +4,7 @@
 // from the array in its config space what it manages, and runs one scenario.
 #include "assigned.h"
 #include "looping.h"
+#include "network.h"
 #include "processors.h"
 #include "steps.h"
 #include "timing.h"
@@ -370,7 +371,7 @@ Endpoint others[maxEndpoints];
     powerOff(allPassed());
 }
 
-// Functions that another machine hands to this one are behind an IOMMU without an array.
+// What a host does for functions of this machine; the IOMMU has no array.
 [[noreturn]] void runAssigned(const char *scenario)
 {
     const uint32_t holder = numberOption("holder", 0);
@@ -384,6 +385,8 @@ Endpoint others[maxEndpoints];
     check(iommu.bringUp(), "iommu", "comes up");
     if (same(scenario, "assigned-time")) {
         timeAssigned(iommu, holder);
+    } else if (same(scenario, "network")) {
+        useNetwork(iommu);
     } else if (same(scenario, "assigned-full")) {
         fillHost(iommu, holder);
     } else {
@@ -432,7 +435,7 @@ void run()
     Device device;
 
     if (same(wanted, "assigned") || same(wanted, "assigned-time") ||
-        same(wanted, "assigned-full")) {
+        same(wanted, "assigned-full") || same(wanted, "network")) {
         runAssigned(wanted);
     }
     if (same(wanted, "time") || same(wanted, "loop")) {

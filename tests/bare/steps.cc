@@ -59,4 +59,19 @@ void verifiedIo(Endpoint &endpoint, uint64_t iova, Addr page)
           endpoint.kind(), "reads back what it wrote");
 }
 
+void pause(const char *where, uint64_t address)
+{
+    printAll("pause ", where);
+    if (address) {
+        printAll(" ", address);
+    }
+    print("\n");
+    char c = 0;
+    while (c != '\n') {
+        if (!waitFor(120000, [&] { return consoleGet(c); })) {
+            fail("the host does not answer");
+        }
+    }
+}
+
 } // namespace bare

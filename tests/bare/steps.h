@@ -23,6 +23,9 @@ bool attachAndStart(Iommu &iommu, Endpoint &endpoint, uint32_t domain);
 void mapData(Iommu &iommu, const Endpoint &endpoint, uint32_t domain, uint64_t iova, Addr page);
 // Data of the device, at `iova` which leads to `page`.  The host compares what was reported.
 void verifiedIo(Endpoint &endpoint, uint64_t iova, Addr page);
+// The host looks whether its own IOMMU refused an access to this address, if there is
+// one, or at what else it likes, and says when to go on.
+void pause(const char *where, uint64_t address = 0);
 
 } // namespace bare
 

@@ -1118,6 +1118,56 @@ static void load_modules(void)
     }
 }
 
+/* --- the other end of a tap ------------------------------------------------------- */
+
+/*
+ * Answers each frame that comes out of a network interface, which may appear
+ * later, with its payload inverted, until it is killed.
+ */
+static _Noreturn void echo_command(const char *interface)
+{
+    struct sockaddr_ll addr = {.sll_family = AF_PACKET, .sll_protocol = htons(TEST_ETHERTYPE)};
+    struct ifreq ifr = {0};
+    uint8_t frame[2048];
+    char path[300];
+
+    answer("data pid=%d", getpid());
+    snprintf(path, sizeof path, "/sys/class/net/%.200s", interface);
+    for (uint64_t start = now_ms(); access(path, F_OK); usleep(20000)) {
+        if (now_ms() - start > 60000) {
+            refuse("there is no such interface after 60 s");
+        }
+    }
+    int s = socket(AF_PACKET, SOCK_RAW, 0);
+    if (s < 0) {
+        fail("socket");
+    }
+    bring_up(s, interface, &ifr);
+    if (ioctl(s, SIOCGIFINDEX, &ifr)) {
+        fail("SIOCGIFINDEX");
+    }
+    addr.sll_ifindex = ifr.ifr_ifindex;
+    if (bind(s, (struct sockaddr *)&addr, sizeof addr)) {
+        fail("bind");
+    }
+    answer("data listens=1");
+    for (;;) {
+        ssize_t n = recv(s, frame, sizeof frame, 0);
+        if (n < 0 && errno != ENETDOWN) {
+            fail("recv");
+        }
+        if (n <= ETH_HLEN || !memcmp(frame + ETH_ALEN, peer_mac, ETH_ALEN)) {
+            continue; /* ours, perhaps */
+        }
+        memcpy(frame, frame + ETH_ALEN, ETH_ALEN);
+        memcpy(frame + ETH_ALEN, peer_mac, ETH_ALEN);
+        for (ssize_t i = ETH_HLEN; i < n; i++) {
+            frame[i] ^= 0xff;
+        }
+        send(s, frame, (size_t)n, 0);
+    }
+}
+
 /* --- programs ------------------------------------------------------------------ */
 
 /*
@@ -1201,6 +1251,8 @@ static void run_command(char **args, int n)
         vfio_hold_command(args[1], number(args[2]));
     } else if (!strcmp(verb, "modules") && n == 1) {
         load_modules();
+    } else if (!strcmp(verb, "echo") && n == 2) {
+        echo_command(args[1]);
     } else if (!strcmp(verb, "program") && n >= 2) {
         program_command(args + 1);
     } else if (!strcmp(verb, "kill") && n == 3) {

@@ -146,6 +146,30 @@ def full(options):
     return checks_made(inner)
 
 
+def vhost(options):
+    """vhost-net in the outer kernel, behind the inner IOMMU, with `ats` off and on."""
+    said = []
+    with open_bed(options, [], modules=["tun", "vhost_net"]) as outer:
+        outer.guest.run("write", "/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
+        for ats in "off", "on":
+            args = ["-netdev", "tap,id=net,ifname=tap0,script=no,downscript=no,vhost=on",
+                    "-device", "virtio-net-pci,id=nic,netdev=net,addr=3,romfile=,disable-legacy=on,"
+                               f"iommu_platform=on,ats={ats}"]
+            echo = outer.guest.begin_command("echo", "tap0")
+            with Inner(outer, options.inner_device, args, scenario="network") as inner:
+                check(inner.until_pause() == "net answered", "the inner guest did not come far")
+                state = inner.qmp.call("x-query-virtio-status",
+                                       path="/machine/peripheral/nic/virtio-backend")
+                # If it cannot, QEMU does the work of the kernel.
+                check(state.get("vhost-dev") and state["vhost-started"],
+                      "the outer kernel's vhost does not serve the inner network")
+                inner.go_on()
+                inner.finish()
+            outer.guest.run("kill", echo.data[0]["pid"], 9)
+            said.append(f"ats={ats}: {checks_made(inner)}")
+    return "; ".join(said)
+
+
 def linux(options):
     """Linux as the inner guest: an NVMe, a virtio-blk and an igb carry verified data."""
     kernel = fetch.kernel("amd64", "generic", log=options.log)
@@ -250,7 +274,7 @@ def check_disk(lines, before, after):
           "the disk changed elsewhere")
 
 
-SCENARIOS = {f.__name__: f for f in (assigned, full, linux, speed)}
+SCENARIOS = {f.__name__: f for f in (assigned, full, linux, speed, vhost)}
 
 
 def report_failure(options, err):
