@@ -71,7 +71,8 @@ def inner_files(qemu, devices, image):
     files |= libraries(set(files.values()) - {Path(image)})
     for file in FIRMWARE:
         if not os.path.exists(file):
-            raise GuestError(f"{file} is missing: install the packages qemu-system-data and seabios.")
+            raise GuestError(f"{file} is missing: "
+                             "install the packages qemu-system-data and seabios.")
         files[f"{INNER}/{Path(file).name}"] = Path(file)
     return files
 
@@ -182,14 +183,14 @@ class Inner:
     """The QEMU inside, with the bare guest; use as a context manager."""
 
     def __init__(self, outer, device, args, options="boot-bypass=off", scenario="assigned",
-                 machine="q35"):
-        self._prepare(outer, device, machine, options, args, [
+                 machine="q35", before=()):
+        self._prepare(outer, device, machine, options, args, before, [
             "-m", "64", "-bios", f"{INNER}/qboot.rom",
             "-serial", "chardev:con", "-device", "isa-debug-exit,iobase=0x501",
             "-kernel", f"{INNER}/bare.elf",
             "-fw_cfg", f"name=opt/viommu/bare,string=scenario={scenario}"])
 
-    def _prepare(self, outer, device, machine, options, args, payload):
+    def _prepare(self, outer, device, machine, options, args, before, payload):
         self.outer, self.guest, self.device = outer, outer.guest, device
         self.lines, self.qmp = [], None
         outer.inner = self
@@ -200,7 +201,7 @@ class Inner:
             "-nodefaults", "-no-user-config", "-display", "none",
             "-chardev", f"serial,id=mon,path=/dev/{MONITOR}", "-mon", "chardev=mon,mode=control",
             "-chardev", f"serial,id=con,path=/dev/{CONSOLE}",
-            "-device", ",".join(filter(None, ("virtio-iommu-pci,id=viommu,addr=2", options))),
+            *before, "-device", f"virtio-iommu-pci,id=viommu,addr=2,{options}",
             *args, *payload,
         ]
 
@@ -283,7 +284,7 @@ class InnerLinux(Inner):
                  machine="q35"):
         # The agent's command line knows no quotes, but only spaces part its words.
         words = f"{outer.guest.basic_args} {kernel_args}".split()
-        self._prepare(outer, device, machine, options, args, [
+        self._prepare(outer, device, machine, options, args, (), [
             "-m", "256", "-boot", "strict=on", "-no-reboot",
             "-chardev", "file,id=out,path=/dev/console", "-serial", "chardev:out",
             "-serial", "chardev:con",

@@ -126,7 +126,8 @@ def assigned(options):
                 inner.qmp.call("device_add", **plugged)
             return False
 
-        with Inner(outer, options.inner_device, args, scenario=scenario) as inner:
+        with Inner(outer, options.inner_device, args, options.iommu_options, scenario,
+                   options.machine) as inner:
             follow(outer, inner, {"edu": edu, "disk": disk}, act)
     check(resets, "the inner guest never came to its end")
     check_disk(inner.lines, before, file.read_bytes())
@@ -144,6 +145,84 @@ def full(options):
                    scenario=f"assigned-full:most={HOST_MAPPINGS}:holder={HOLDER << 3}") as inner:
             follow(outer, inner, {"edu": edu})
     return checks_made(inner)
+
+
+def command_lines(edu, disk):
+    """What people write, by name: options of the IOMMU, arguments before and after it, machine,
+    functions that are plugged."""
+    def vfio(host, **more):
+        return {"driver": "vfio-pci", "host": host, **more}
+
+    def args(*devices):
+        return [word for device in devices for word in
+                ("-device", ",".join(f"{key}={value}" for key, value in device.items()))]
+
+    def after(*devices, **more):
+        return dict(args=args(*devices), **more)
+
+    port = {"driver": "pcie-root-port", "id": "rp", "chassis": 1, "addr": 4}
+    bridge = {"driver": "pcie-pci-bridge", "id": "bridge", "addr": 5}
+    both = args(vfio(edu, addr=3), vfio(disk, addr=4))
+    found = {"after the IOMMU": dict(args=both),
+             "before the IOMMU": dict(before=both),
+             "behind a root port": after(port, vfio(disk, bus="rp")),
+             "behind a bridge": after(bridge, vfio(edu, bus="bridge", addr=1)),
+             "two behind a bridge": after(bridge, vfio(edu, bus="bridge", addr=1),
+                                          vfio(disk, bus="bridge", addr=2)),
+             "one behind a bridge, one not": after(bridge, vfio(edu, bus="bridge", addr=1),
+                                                   vfio(disk, addr=4)),
+             "plugged": after(port, plug=[vfio(disk, bus="rp", id="new")]),
+             "plugged behind a bridge": after(bridge, plug=[vfio(edu, bus="bridge", addr="1",
+                                                                id="new")]),
+             "the IOMMU after a root port": dict(before=args(port), args=args(
+                 vfio(disk, bus="rp")))}
+    for machine in "pc", "pc-q35-8.2", "pc-i440fx-10.0":
+        found[machine] = dict(args=both, machine=machine)
+    for option in ("boot-bypass=on", "granule=host", "granule=4k", "granule=16k", "granule=64k",
+                   "aw-bits=32", "aw-bits=39", "aw-bits=48", "aw-bits=64"):
+        found[option] = dict(args=both, options=option)
+    return found
+
+
+def answer(outer, device, plug=(), **line):
+    """What QEMU says of a command line; nothing is good."""
+    said = []
+    try:
+        with Inner(outer, device, ["-S", *line.pop("args", ())], **line) as inner:
+            for function in plug:
+                try:
+                    inner.qmp.call("device_add", **function)
+                except GuestError as err:
+                    said.append(str(err))
+            check(inner.qmp.call("query-status")["status"] == "prelaunch", "it does not wait")
+    except GuestError:
+        if not outer.inner.running.done:
+            raise
+        # The agent's answer is faster than the console.
+        time.sleep(0.2)
+        said += [line for line in outer.inner.messages().splitlines()
+                 if line.startswith("qemu: ") and "Cannot reset device" not in line] or ["it ended"]
+    return " / ".join(said)
+
+
+# QEMU's own device accepts such a function and leaves it outside: its DMA is not translated.
+LEFT_OUT, LEFT_ALONE = "before the IOMMU", "has to come after the virtio-iommu"
+
+
+def accepts(options):
+    """What QEMU's own device accepts, this one accepts, but for what it silently leaves out."""
+    functions, wrong = small_bed(options), []
+    with open_bed(options, functions) as outer:
+        edu, disk = [outer.hand_on(function.path) for function in functions]
+        for name, line in command_lines(edu, disk).items():
+            said = {device: answer(outer, device, **line) for device in ("own", "ours")}
+            print(f"{name}: QEMU's own: {said['own'] or 'accepted'}; "
+                  f"ours: {said['ours'] or 'accepted'}", flush=True)
+            expected = LEFT_ALONE in said["ours"] if name == LEFT_OUT else not said["ours"]
+            if not said["own"] and not expected:
+                wrong.append(name)
+    check(not wrong, f"QEMU's own device accepts what this one refuses: {', '.join(wrong)}")
+    return "the command lines that QEMU's own device accepts"
 
 
 def vhost(options):
@@ -274,7 +353,7 @@ def check_disk(lines, before, after):
           "the disk changed elsewhere")
 
 
-SCENARIOS = {f.__name__: f for f in (assigned, full, linux, speed, vhost)}
+SCENARIOS = {f.__name__: f for f in (accepts, assigned, full, linux, speed, vhost)}
 
 
 def report_failure(options, err):
@@ -292,6 +371,9 @@ def main():
     parser.add_argument("scenario", choices=SCENARIOS)
     parser.add_argument("--outer-iommu", choices=bed.OUTER_IOMMUS, default="intel")
     parser.add_argument("--inner-device", choices=("ours", "own"), default="ours")
+    parser.add_argument("--iommu-options", default="boot-bypass=off",
+                        help="of the inner IOMMU, for 'assigned' (default: %(default)s)")
+    parser.add_argument("--machine", default="q35", help="the inner one, for 'assigned'")
     parser.add_argument("--qemu", type=Path, default=BUILD / "prefix/bin/qemu-system-x86_64")
     parser.add_argument("--bare", type=Path, default=BUILD / "tests/bare/bare-x86.elf")
     parser.add_argument("--ours", type=Path, default=BUILD / "hw",
