@@ -374,6 +374,45 @@ void fillHost(Iommu &iommu, uint32_t holder)
     detachEdu(bed, crowded);
 }
 
+void meetNarrowHost(Iommu &iommu, uint32_t holder)
+{
+    Bed bed{iommu};
+    const uint64_t end = 1ull << numberOption("width", 39);
+    constexpr uint32_t domain = 1;
+    constexpr uint32_t wide = 2;
+    const auto map = [&](uint32_t to, uint64_t iova) {
+        return iommu.map(to, iova, pageSize, bed.page(5), mapRead | mapWrite);
+    };
+
+    find(bed);
+    if (!check(bed.hasEdu, "machine", "has the function that was handed on")) {
+        return;
+    }
+    bed.memory = allocPages(2 * eduPages);
+    attachEdu(bed, domain);
+    expect(map(domain, end - pageSize), Status::ok, "edu", "MAP of the host's last page");
+    expect(map(domain, end), Status::invalid, "edu", "RSV-4 MAP past the host's last page");
+    expect(map(domain, 2 * end), Status::invalid, "edu", "RSV-4 MAP far beyond it");
+    mapPage(bed, domain, 0);
+    mapPage(bed, domain, 1);
+    carried(bed, 0, 1, "carries a page");
+
+    expect(iommu.attach(wide, holder), Status::ok, "holder", "ATTACH");
+    expect(map(wide, end), Status::ok, "holder", "MAP of what the host does not know");
+    expect(iommu.attach(wide, bed.edu.bdf()), Status::unsupported, "edu",
+           "ATT-9 ATTACH to a domain with such a mapping");
+    carried(bed, 1, 0, "carries a page as before");
+    expect(iommu.unmap(wide, end, pageSize), Status::ok, "holder", "UNMAP");
+    mapPages(bed, wide, 2, 1, bed.page(3));
+    attachEdu(bed, wide);
+    check(carries(bed, Bed::iova(2), bed.page(3), Bed::iova(2), bed.page(3)), "edu",
+          "carries a page without such a mapping");
+    expect(map(wide, end), Status::invalid, "edu", "RSV-4 MAP when it is in the domain");
+    refused(bed, Bed::iova(0), bed.page(0), "edu moved", "does not reach what it left");
+    detachEdu(bed, wide);
+    expect(map(wide, end), Status::ok, "holder", "MAP when it has left");
+}
+
 void timeAssigned(Iommu &iommu, uint32_t holder)
 {
     Bed bed{iommu};

@@ -385,10 +385,12 @@ Endpoint others[maxEndpoints];
     check(iommu.bringUp(), "iommu", "comes up");
     if (same(scenario, "assigned-time")) {
         timeAssigned(iommu, holder);
-    } else if (same(scenario, "network")) {
-        useNetwork(iommu);
     } else if (same(scenario, "assigned-full")) {
         fillHost(iommu, holder);
+    } else if (same(scenario, "assigned-narrow")) {
+        meetNarrowHost(iommu, holder);
+    } else if (same(scenario, "network")) {
+        useNetwork(iommu);
     } else {
         useAssigned(iommu);
     }
@@ -434,9 +436,12 @@ void run()
     const char *layout = option("layout", "v2");
     Device device;
 
-    if (same(wanted, "assigned") || same(wanted, "assigned-time") ||
-        same(wanted, "assigned-full") || same(wanted, "network")) {
-        runAssigned(wanted);
+    static const char *const ofHosts[] = {"assigned", "assigned-time", "assigned-full",
+                                          "assigned-narrow", "network"};
+    for (const char *scenario : ofHosts) {
+        if (same(wanted, scenario)) {
+            runAssigned(wanted);
+        }
     }
     if (same(wanted, "time") || same(wanted, "loop")) {
         runOnPci(same(wanted, "loop"));

@@ -22,6 +22,7 @@ DISK_BYTES, LINUX_DISK_BYTES = 1 << 20, 4 << 20
 FRAMES = 100
 HOLDER = 5  # the slot of a function that keeps a domain of the inner guest's
 HOST_MAPPINGS = 64  # that VFIO takes in the scenario 'full'
+HOST_WIDTH = 39  # bits of addresses that VFIO takes in the scenario 'narrow'
 SLOWER = 1.1  # times as long as QEMU's own device; less may be noise
 MOST_ROUNDS = 10
 SECTOR, READ_SECTOR, WRITE_SECTOR, IO_SIZE = 512, 16, 64, 4096
@@ -143,6 +144,21 @@ def full(options):
                 "-device", f"virtio-rng-pci,addr={HOLDER}"]
         with Inner(outer, options.inner_device, args,
                    scenario=f"assigned-full:most={HOST_MAPPINGS}:holder={HOLDER << 3}") as inner:
+            follow(outer, inner, {"edu": edu})
+    return checks_made(inner)
+
+
+def narrow(options):
+    """The host's IOMMU knows fewer addresses than the inner one: they are the function's limit."""
+    edu = edu_function()
+    edu.args += ("-global", f"intel-iommu.aw-bits={HOST_WIDTH}")
+    check(options.outer_iommu == "intel", "only intel-iommu can be made narrow")
+    with open_bed(options, [edu]) as outer:
+        edu = outer.hand_on(edu.path)
+        args = ["-device", f"vfio-pci,host={edu},addr=3",
+                "-device", f"virtio-rng-pci,addr={HOLDER}"]
+        with Inner(outer, options.inner_device, args, "boot-bypass=off,aw-bits=48",
+                   f"assigned-narrow:width={HOST_WIDTH}:holder={HOLDER << 3}") as inner:
             follow(outer, inner, {"edu": edu})
     return checks_made(inner)
 
@@ -353,7 +369,7 @@ def check_disk(lines, before, after):
           "the disk changed elsewhere")
 
 
-SCENARIOS = {f.__name__: f for f in (accepts, assigned, full, linux, speed, vhost)}
+SCENARIOS = {f.__name__: f for f in (accepts, assigned, full, linux, narrow, speed, vhost)}
 
 
 def report_failure(options, err):
