@@ -11,6 +11,7 @@ namespace
 constexpr Addr uart = 0x09000000;
 constexpr Addr uartFlags = uart + 0x18;
 constexpr uint32_t uartFull = 1u << 5;
+constexpr uint32_t uartEmpty = 1u << 4;
 constexpr Addr fwCfgData = 0x09020000;
 constexpr Addr fwCfgSelector = 0x09020008;
 constexpr Addr ecam = 0x4010000000;
@@ -31,6 +32,15 @@ void consolePut(char c)
     while (load<uint32_t>(uartFlags) & uartFull) {
     }
     store<uint32_t>(uart, static_cast<uint8_t>(c));
+}
+
+bool consoleGet(char &c)
+{
+    if (load<uint32_t>(uartFlags) & uartEmpty) {
+        return false;
+    }
+    c = static_cast<char>(load<uint32_t>(uart));
+    return true;
 }
 
 void idle()
@@ -61,6 +71,8 @@ void pciWrite32(uint16_t bdf, unsigned offset, uint32_t value)
 {
     store<uint32_t>(configAddr(bdf, offset), value);
 }
+
+void eject(unsigned) {}
 
 void fwCfgSelect(uint16_t key)
 {

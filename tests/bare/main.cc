@@ -2,8 +2,11 @@
 //
 // The bare guest: finds the IOMMU without any table of the firmware, learns
 // from the array in its config space what it manages, and runs one scenario.
+#include "assigned.h"
 #include "looping.h"
+#include "network.h"
 #include "processors.h"
+#include "steps.h"
 #include "timing.h"
 
 namespace bare
@@ -13,9 +16,6 @@ namespace
 {
 
 constexpr unsigned maxEndpoints = 16;
-constexpr uint32_t ioSize = 4096;
-constexpr uint64_t readSector = 16;
-constexpr uint64_t writeSector = 64;
 
 struct Machine {
     Iommu &iommu;
@@ -101,57 +101,6 @@ void findOthers(const Iommu &iommu, Endpoint *list, unsigned &count)
 }
 
 // ---- checks that scenarios are made of ----
-
-bool expect(Status actual, Status expected, const Endpoint &endpoint, const char *request)
-{
-    if (actual != expected) {
-        printAll("status ", name(actual), " instead of ", name(expected), "\n");
-    }
-    return check(actual == expected, endpoint.kind(), request);
-}
-
-// What was read is for the host to compare.
-void report(const Endpoint &endpoint, const char *what, Addr data, uint32_t size)
-{
-    printAll("data kind=", endpoint.kind(), " ", what, "=", static_cast<uint64_t>(size),
-             " crc=", static_cast<uint64_t>(crc32(0, data, size)), "\n");
-}
-
-bool attachAndStart(Iommu &iommu, Endpoint &endpoint, uint32_t domain)
-{
-    return expect(iommu.attach(domain, endpoint.id), Status::ok, endpoint, "ATTACH") &&
-           check(endpoint.mapRings(iommu, domain), endpoint.kind(), "MAP of its rings") &&
-           check(endpoint.start(featureAccessPlatform, ringShift), endpoint.kind(), "starts");
-}
-
-void mapData(Iommu &iommu, const Endpoint &endpoint, uint32_t domain, uint64_t iova, Addr page)
-{
-    expect(iommu.map(domain, iova, pageSize, page, mapRead | mapWrite), Status::ok, endpoint,
-           "MAP of a data page");
-}
-
-// Data of the device, at `iova` which leads to `page`.
-void verifiedIo(Endpoint &endpoint, uint64_t iova, Addr page)
-{
-    clear(page);
-    if (!endpoint.isBlock()) {
-        const uint32_t size = endpoint.fill(iova, 256);
-        check(size, endpoint.kind(), "delivers");
-        report(endpoint, "filled", page, size);
-        return;
-    }
-    check(endpoint.read(readSector, iova, ioSize), endpoint.kind(), "reads");
-    report(endpoint, "read", page, ioSize);
-    for (unsigned i = 0; i < ioSize; i++) {
-        store<uint8_t>(page + i, static_cast<uint8_t>(i * 11 + i / 256 + endpoint.id));
-    }
-    report(endpoint, "written", page, ioSize);
-    const uint32_t crc = crc32(0, page, ioSize);
-    check(endpoint.write(writeSector, iova, ioSize), endpoint.kind(), "writes");
-    clear(page);
-    check(endpoint.read(writeSector, iova, ioSize) && crc32(0, page, ioSize) == crc,
-          endpoint.kind(), "reads back what it wrote");
-}
 
 // The device tries to write to `iova` and must not reach `page`.  What it then says
 // of its own request is its affair: QEMU's devices do not learn of a fault.
@@ -422,6 +371,32 @@ Endpoint others[maxEndpoints];
     powerOff(allPassed());
 }
 
+// What a host does for functions of this machine; the IOMMU has no array.
+[[noreturn]] void runAssigned(const char *scenario)
+{
+    const uint32_t holder = numberOption("holder", 0);
+    Device device;
+
+    printAll("viommu bare guest: ", scenario, "\n");
+    if (!findIommu(device)) {
+        fail("no IOMMU");
+    }
+    Iommu iommu(device);
+    check(iommu.bringUp(), "iommu", "comes up");
+    if (same(scenario, "assigned-time")) {
+        timeAssigned(iommu, holder);
+    } else if (same(scenario, "assigned-full")) {
+        fillHost(iommu, holder);
+    } else if (same(scenario, "assigned-narrow")) {
+        meetNarrowHost(iommu, holder);
+    } else if (same(scenario, "network")) {
+        useNetwork(iommu);
+    } else {
+        useAssigned(iommu);
+    }
+    finish();
+}
+
 // The IOMMU need have no array; for the bench, there need be none.
 [[noreturn]] void runOnPci(bool loops)
 {
@@ -461,6 +436,13 @@ void run()
     const char *layout = option("layout", "v2");
     Device device;
 
+    static const char *const ofHosts[] = {"assigned", "assigned-time", "assigned-full",
+                                          "assigned-narrow", "network"};
+    for (const char *scenario : ofHosts) {
+        if (same(wanted, scenario)) {
+            runAssigned(wanted);
+        }
+    }
     if (same(wanted, "time") || same(wanted, "loop")) {
         runOnPci(same(wanted, "loop"));
     }

@@ -42,6 +42,8 @@ extern const Transports transports;
 extern const Addr pciWindow;
 
 void consolePut(char c);
+// False if none has come.
+bool consoleGet(char &c);
 void idle();
 uint64_t ticks();
 uint64_t ticksPerMillisecond();
@@ -49,6 +51,9 @@ uint64_t ticksPerMillisecond();
 // All ones if the machine has no PCI.
 uint32_t pciRead32(uint16_t bdf, unsigned offset);
 void pciWrite32(uint16_t bdf, unsigned offset, uint32_t value);
+
+// Lets QEMU take a function away that it wants to unplug, behind the first bridge.
+void eject(unsigned slot);
 
 // QEMU's firmware configuration device, only for the guest's own options.
 void fwCfgSelect(uint16_t key);

@@ -62,6 +62,8 @@ constexpr uint8_t capabilityMsix = 0x11;
 constexpr uint32_t msixEnable = 1u << 31;
 constexpr uint32_t msixEntryMasked = 1;
 
+constexpr uint32_t bridgeWindow = 1 << 20;
+
 Addr nextBar;
 
 // Gives a memory BAR an address; 0 if there is none.
@@ -105,6 +107,32 @@ void writeHalves(Addr reg, uint64_t value)
 }
 
 } // namespace
+
+void placeBars(uint16_t bdf, Addr (&bars)[pciBars])
+{
+    for (unsigned n = 0; n < pciBars; n++) {
+        bars[n] = placeBar(bdf, n);
+        n += isWide(bdf, n);
+    }
+    pciWrite32(bdf, 4, 6); // memory space, bus master
+}
+
+bool openBridge(uint16_t bdf, uint8_t bus)
+{
+    if (pciRead32(bdf, 0) == 0xffffffff || (pciRead32(bdf, 0xc) >> 16 & 0x7f) != 1) {
+        return false;
+    }
+    if (!nextBar) {
+        nextBar = pciWindow;
+    }
+    const Addr begin = (nextBar + bridgeWindow - 1) & ~static_cast<Addr>(bridgeWindow - 1);
+    const uint32_t window = static_cast<uint32_t>(begin >> 16 & 0xfff0);
+    nextBar = begin;
+    pciWrite32(bdf, 0x18, static_cast<uint32_t>(bus) << 8 | static_cast<uint32_t>(bus) << 16);
+    pciWrite32(bdf, 0x20, window << 16 | window); // one piece of 1 MiB
+    pciWrite32(bdf, 4, 6);
+    return true;
+}
 
 void Queue::allocate()
 {
@@ -184,11 +212,7 @@ bool Device::openPci(uint16_t bdf)
     } else {
         id_ = pciRead32(bdf, 0x2c) >> 16; // transitional: the subsystem
     }
-    for (unsigned n = 0; n < 6; n++) {
-        bars_[n] = placeBar(bdf, n);
-        n += isWide(bdf, n);
-    }
-    pciWrite32(bdf, 4, 6); // memory space, bus master
+    placeBars(bdf, bars_);
 
     pci_ = true;
     bdf_ = bdf;

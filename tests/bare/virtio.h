@@ -14,6 +14,13 @@ constexpr uint32_t idBlock = 2;
 constexpr uint32_t idEntropy = 4;
 constexpr uint32_t idIommu = 23;
 
+constexpr unsigned pciBars = 6;
+// Gives a function's memory BARs addresses, 0 where it has none, and lets it do DMA.
+void placeBars(uint16_t bdf, Addr (&bars)[pciBars]);
+// Leads from bus 0 to this bus, where BARs are to be placed now.  False if the function
+// is no bridge.
+bool openBridge(uint16_t bdf, uint8_t bus);
+
 constexpr uint64_t featureVersion1 = 1ull << 32;
 constexpr uint64_t featureAccessPlatform = 1ull << 33;
 
@@ -84,7 +91,7 @@ private:
 
     bool pci_ = false;
     uint16_t bdf_ = 0;
-    Addr bars_[6] = {};
+    Addr bars_[pciBars] = {};
     Addr interruptStatus_ = 0;
     bool messages_ = false;
     uint32_t id_ = 0;

@@ -16,6 +16,7 @@ constexpr uint16_t debugExit = 0x501; // QEMU's status is twice the value, plus 
 constexpr uint16_t pciAddress = 0xcf8;
 constexpr uint16_t pciData = 0xcfc;
 constexpr uint16_t fwCfg = 0x510;
+constexpr uint16_t pciHotplug = 0xcc0;
 
 void out8(uint16_t port, uint8_t value)
 {
@@ -154,6 +155,15 @@ void consolePut(char c)
     out8(serial, static_cast<uint8_t>(c));
 }
 
+bool consoleGet(char &c)
+{
+    if (!(in8(serial + 5) & 1)) {
+        return false;
+    }
+    c = static_cast<char>(in8(serial));
+    return true;
+}
+
 void idle()
 {
     asm volatile("pause");
@@ -180,6 +190,13 @@ void pciWrite32(uint16_t bdf, unsigned offset, uint32_t value)
 {
     pciSelect(bdf, offset);
     out32(pciData, value);
+}
+
+// As q35's ACPI code does it.
+void eject(unsigned slot)
+{
+    out32(pciHotplug + 0x10, 0);
+    out32(pciHotplug + 8, 1u << slot);
 }
 
 void fwCfgSelect(uint16_t key)

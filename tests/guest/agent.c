@@ -1118,6 +1118,92 @@ static void load_modules(void)
     }
 }
 
+/* --- the other end of a tap ------------------------------------------------------- */
+
+/*
+ * Answers each frame that comes out of a network interface, which may appear
+ * later, with its payload inverted, until it is killed.
+ */
+static _Noreturn void echo_command(const char *interface)
+{
+    struct sockaddr_ll addr = {.sll_family = AF_PACKET, .sll_protocol = htons(TEST_ETHERTYPE)};
+    struct ifreq ifr = {0};
+    uint8_t frame[2048];
+    char path[300];
+
+    answer("data pid=%d", getpid());
+    snprintf(path, sizeof path, "/sys/class/net/%.200s", interface);
+    for (uint64_t start = now_ms(); access(path, F_OK); usleep(20000)) {
+        if (now_ms() - start > 60000) {
+            refuse("there is no such interface after 60 s");
+        }
+    }
+    int s = socket(AF_PACKET, SOCK_RAW, 0);
+    if (s < 0) {
+        fail("socket");
+    }
+    bring_up(s, interface, &ifr);
+    if (ioctl(s, SIOCGIFINDEX, &ifr)) {
+        fail("SIOCGIFINDEX");
+    }
+    addr.sll_ifindex = ifr.ifr_ifindex;
+    if (bind(s, (struct sockaddr *)&addr, sizeof addr)) {
+        fail("bind");
+    }
+    answer("data listens=1");
+    for (;;) {
+        ssize_t n = recv(s, frame, sizeof frame, 0);
+        if (n < 0 && errno != ENETDOWN) {
+            fail("recv");
+        }
+        if (n <= ETH_HLEN || !memcmp(frame + ETH_ALEN, peer_mac, ETH_ALEN)) {
+            continue; /* ours, perhaps */
+        }
+        memcpy(frame, frame + ETH_ALEN, ETH_ALEN);
+        memcpy(frame + ETH_ALEN, peer_mac, ETH_ALEN);
+        for (ssize_t i = ETH_HLEN; i < n; i++) {
+            frame[i] ^= 0xff;
+        }
+        send(s, frame, (size_t)n, 0);
+    }
+}
+
+/* --- programs ------------------------------------------------------------------ */
+
+/*
+ * Runs a program of the initramfs to its end.  Words of the form NAME=VALUE
+ * before its path are put into its environment.  It writes to the console.
+ */
+static void program_command(char **args)
+{
+    int status;
+
+    for (; *args && strchr(*args, '='); args++) {
+        putenv(*args);
+    }
+    if (!*args) {
+        refuse("no program is named");
+    }
+    signal(SIGCHLD, SIG_DFL);
+    pid_t child = fork();
+    if (child == 0) {
+        int null = open("/dev/null", O_RDONLY);
+        dup2(null, 0);
+        execv(*args, args);
+        printf("agent: %s: %s\n", *args, strerror(errno));
+        _exit(127);
+    }
+    if (child < 0) {
+        fail("fork");
+    }
+    answer("data pid=%d", child);
+    if (waitpid(child, &status, 0) != child) {
+        fail("waitpid");
+    }
+    answer("data status=%d signal=%d", WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+           WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+}
+
 /* --- commands ---------------------------------------------------------------- */
 
 static uint64_t number(const char *text)
@@ -1165,6 +1251,14 @@ static void run_command(char **args, int n)
         vfio_hold_command(args[1], number(args[2]));
     } else if (!strcmp(verb, "modules") && n == 1) {
         load_modules();
+    } else if (!strcmp(verb, "echo") && n == 2) {
+        echo_command(args[1]);
+    } else if (!strcmp(verb, "program") && n >= 2) {
+        program_command(args + 1);
+    } else if (!strcmp(verb, "kill") && n == 3) {
+        if (kill((pid_t)number(args[1]), (int)number(args[2]))) {
+            fail("kill");
+        }
     } else if (!strcmp(verb, "kexec-load") && n >= 3) {
         char text[512];
         join(text, sizeof text, args + 2, n - 2);
@@ -1181,10 +1275,11 @@ static void run_command(char **args, int n)
 
 static void serve(char *line)
 {
-    char *args[16];
+    enum { MOST = 128 };
+    char *args[MOST + 1] = {0};
     int n = 0;
 
-    for (char *word = strtok(line, " \r"); word && n < 16; word = strtok(NULL, " \r")) {
+    for (char *word = strtok(line, " \r"); word && n < MOST; word = strtok(NULL, " \r")) {
         args[n++] = word;
     }
     if (n < 2) {
@@ -1223,7 +1318,7 @@ static void open_port(void)
 
 int main(void)
 {
-    char line[1024];
+    char line[8192];
     size_t used = 0;
 
     if (mount("proc", "/proc", "proc", 0, NULL) || mount("sysfs", "/sys", "sysfs", 0, NULL) ||

@@ -234,6 +234,13 @@ class Guest:
         self.passed.append(theirs)
         return ours, theirs.fileno()
 
+    def serial_port(self):
+        """Adds a serial port behind console and agent; returns our end of it."""
+        ours, fd = self._pair()
+        name = f"port{len(self.sockets)}"
+        self.command += ["-chardev", f"socket,id={name},fd={fd}", "-serial", f"chardev:{name}"]
+        return ours
+
     def network(self, name):
         """Adds a network back end called `name`, with a peer on our side."""
         ours, fd = self._pair()
