@@ -199,8 +199,9 @@ class Trial:
             e.driver in (devices.get(e.path, {}).get("driver"),
                          devices.get(e.path, {}).get("virtio")) for e in wanted) and devices,
                                       seconds=60)
-        iommu = devices[IOMMU_SLOT]
-        check(iommu["virtio"] == "virtio_iommu", "no driver is bound to the virtio-iommu")
+        iommus = [d for d in devices.values() if d["virtio"] == "virtio_iommu"]
+        check(len(iommus) == 1, f"the driver of a virtio-iommu is bound to {len(iommus)} devices")
+        iommu = iommus[0]
         for e in wanted:
             d = e.device = devices[e.path]
             driver = e.driver
@@ -376,17 +377,16 @@ def bridge(options):
     return t
 
 
-def proxmox(options):
-    """W17: as Proxmox lays q35 out: behind i82801b11-bridge and pci-bridge, the IOMMU last."""
-    t = Trial(options, "generic", ["e1000"])
+def like_proxmox(options, machine, outer, *bridges):
+    """Functions behind conventional bridges; the IOMMU comes last, where QEMU puts it."""
+    t = Trial(options, "generic", ["e1000"], machine=machine)
     iommu = t.args[-4:]  # with -boot
     del t.args[-4:]
-    t.add("-device", "i82801b11-bridge,id=dmi,addr=1e.0",
-          "-device", "pci-bridge,id=conventional,bus=dmi,addr=1.0,chassis_nr=1")
-    behind = "1e.0/01.0/"
-    t.disk("virtio-blk", behind + "0a.0", "conventional")
-    t.net("virtio-net", behind + "12.0", "conventional")
-    t.net("e1000", behind + "13.0", "conventional")
+    iommu[1] = iommu[1].replace(f",addr={IOMMU_SLOT}", "")
+    t.add(*bridges)
+    t.disk("virtio-blk", f"{outer}/0a.0", "conventional")
+    t.net("virtio-net", f"{outer}/12.0", "conventional")
+    t.net("e1000", f"{outer}/13.0", "conventional")
     for e in t.endpoints:
         e.alias = requester_id("0000:00:1e.0")
     t.add(*iommu)
@@ -396,6 +396,18 @@ def proxmox(options):
               "functions behind one conventional bridge are in different groups")
         guest.poweroff()
     return t
+
+
+def proxmox(options):
+    """W17: as Proxmox lays q35 out: behind i82801b11-bridge and pci-bridge, the IOMMU last."""
+    return like_proxmox(options, "q35", "1e.0/01.0", "-device", "i82801b11-bridge,id=dmi,addr=1e.0",
+                        "-device", "pci-bridge,id=conventional,bus=dmi,addr=1.0,chassis_nr=1")
+
+
+def proxmox_pc(options):
+    """W17: as Proxmox lays pc (i440FX) out: behind pci-bridge, the IOMMU last."""
+    return like_proxmox(options, "pc", "1e.0", "-device",
+                        "pci-bridge,id=conventional,addr=1e.0,chassis_nr=1")
 
 
 def sriov(options):
@@ -764,8 +776,9 @@ def poweroff(options):
     return t
 
 
-SCENARIOS = {f.__name__: f for f in (seabios, ovmf, passthrough, strict, bridge, proxmox, sriov, faults,
-                                     hotplug, migrate, kexec, crash, poweroff)}
+SCENARIOS = {f.__name__: f for f in (seabios, ovmf, passthrough, strict, bridge, proxmox,
+                                     proxmox_pc, sriov, faults, hotplug, migrate, kexec, crash,
+                                     poweroff)}
 
 
 def demo(options):
