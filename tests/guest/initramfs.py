@@ -16,6 +16,10 @@ COMPILERS = {"amd64": ("x86_64-linux-gnu-gcc", "gcc"), "arm64": ("aarch64-linux-
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
+class NoDriver(fetch.FetchError):
+    """This kernel cannot use a virtio-iommu at all."""
+
+
 def _store(path, data):
     """Readers see the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +92,9 @@ def resolve_modules(kernel, wanted):
         if name not in files:
             if name in builtin:
                 return
+            if name == "virtio_iommu":
+                raise NoDriver(f"Debian's kernel {kernel.release} has no driver for a "
+                               "virtio-iommu.")
             raise fetch.FetchError(f"Debian's kernel {kernel.release} has no module {name}: "
                                    "this guest needs the other flavour.")
         data = _plain_module(files[name])

@@ -117,6 +117,26 @@ class Modules(unittest.TestCase):
             with self.assertRaisesRegex(fetch.FetchError, "no module igb"):
                 initramfs.resolve_modules(self.kernel(folder), ["igb"])
 
+    def test_a_kernel_without_the_driver_is_skipped_where_it_was_asked_for(self):
+        with tempfile.TemporaryDirectory() as folder:
+            kernel = self.kernel(folder)
+            scenario = mock.Mock(side_effect=lambda _: initramfs.resolve_modules(
+                kernel, ["virtio_iommu", "nvme"]))
+            with mock.patch.dict(run.SCENARIOS, tried=scenario), \
+                    mock.patch.object(run, "note") as said:
+                for suite, outcome, word in (("bookworm", run.SKIPPED, "SKIPPED"),
+                                             ("bookworm:cloud", run.SKIPPED, "SKIPPED"),
+                                             (fetch.SUITE, run.FAILED, "FAILED")):
+                    options = SimpleNamespace(kernel=suite, keep=False)
+                    self.assertEqual(run.run("tried", options), outcome)
+                    self.assertEqual(said.call_args_list[0].args[0],
+                                     f"tried: {word}: Debian's kernel 1.2.3 has no driver for a "
+                                     "virtio-iommu.")
+                    said.reset_mock()
+        self.assertEqual(run.overall([run.SKIPPED, run.FAILED, run.HELD]), run.FAILED)
+        self.assertEqual(run.overall([run.SKIPPED, run.HELD]), run.HELD)
+        self.assertEqual(run.overall([run.SKIPPED, run.SKIPPED]), run.SKIPPED)
+
 
 class Archive(unittest.TestCase):
     def test_newc(self):
