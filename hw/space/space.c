@@ -365,10 +365,42 @@ static void release_iommu(ViommuSpace *space)
     object_unref(OBJECT(transport));
 }
 
+/*
+ * An assigned device listens until its memory is freed, which is later than it is
+ * unplugged; QEMU tells nobody when.  Such a space is empty, and goes when the next
+ * one comes or goes.
+ */
+static GPtrArray *still_listened_to; /* ViommuSpace */
+
+static bool destroy_if_unused(ViommuSpace *space)
+{
+    if (!QTAILQ_EMPTY(&space->as.listeners)) {
+        return false;
+    }
+    address_space_destroy(&space->as);
+    object_unref(OBJECT(space));
+    return true;
+}
+
+static void destroy_unused(void)
+{
+    guint i = 0;
+
+    while (still_listened_to && i < still_listened_to->len) {
+        if (destroy_if_unused(g_ptr_array_index(still_listened_to, i))) {
+            g_ptr_array_remove_index_fast(still_listened_to, i);
+        } else {
+            i++;
+        }
+    }
+}
+
 ViommuSpace *viommu_space_new(ViommuPlace place)
 {
-    ViommuSpace *space = VIOMMU_SPACE(object_new(TYPE_VIOMMU_SPACE));
+    ViommuSpace *space;
 
+    destroy_unused();
+    space = VIOMMU_SPACE(object_new(TYPE_VIOMMU_SPACE));
     hold_place(space, place);
     space->name = place_name(place);
     memory_region_init(&space->root, OBJECT(space), "virtio-iommu-root",
@@ -418,15 +450,20 @@ void viommu_space_unbind(ViommuSpace *space)
 
 void viommu_space_drop(ViommuSpace *space)
 {
+    destroy_unused();
     memory_region_transaction_begin();
     if (space->endpoint) {
         viommu_endpoint_retire(space->endpoint);
     }
-    address_space_destroy(&space->as);
     memory_region_del_subregion(&space->root, &space->bypass);
     memory_region_del_subregion(&space->root, MEMORY_REGION(&space->iommu));
     memory_region_transaction_commit();
-    object_unref(OBJECT(space));
+    if (!destroy_if_unused(space)) {
+        if (!still_listened_to) {
+            still_listened_to = g_ptr_array_new();
+        }
+        g_ptr_array_add(still_listened_to, space);
+    }
 }
 
 static void space_finalize(Object *obj)

@@ -284,13 +284,12 @@ static void listener_exit(PCIDevice *dev)
 {
     ViommuListener *s = LISTENER(dev);
 
-    if (s->listening) {
-        s->listening = false;
-        set_active(s, false);
-    }
     if (s->host) {
         pci_device_unset_iommu_device(dev);
         object_unref(OBJECT(s->host));
+    } else if (s->listening) {
+        s->listening = false;
+        set_active(s, false);
     }
 }
 
@@ -308,6 +307,10 @@ static void listener_finalize(Object *obj)
 {
     ViommuListener *s = LISTENER(obj);
 
+    /* VFIO lets go of its container as late as this. */
+    if (s->listener.address_space) {
+        set_active(s, false);
+    }
     g_array_free(s->blocks, true);
     g_string_free(s->dropped, true);
     g_string_free(s->errors, true);
