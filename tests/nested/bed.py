@@ -222,8 +222,12 @@ class Inner:
         self.stop()
 
     def stop(self):
+        self.look_after()
         if not self.running.done and self.running.data:
-            self.guest.run("kill", self.running.data[0]["pid"], 9)
+            try:
+                self.guest.run("kill", self.running.data[0]["pid"], 9)
+            except GuestError:
+                pass  # it has just ended by itself
             self.running.result()
 
     def messages(self):
