@@ -12,20 +12,21 @@
 #include <limits>
 #include <vector>
 
-#include "topology/bytes.h"
+#include "base/bytes.h"
+#include "base/error.h"
 #include "topology/model.h"
-#include "topology/sentence.h"
+#include "topology/text.h"
 #include "viommu/viommu.h"
 
 namespace
 {
 
+using viommu::LittleEndianBytes;
+using viommu::Refusal;
 using viommu::topology::Iommu;
-using viommu::topology::LittleEndianBytes;
 using viommu::topology::MmioEndpoint;
 using viommu::topology::Model;
 using viommu::topology::PciRange;
-using viommu::topology::Refusal;
 
 constexpr std::size_t acpiHeaderSize = 36;
 constexpr std::size_t firstNode = 48; // offsets count from the table's start
@@ -156,12 +157,12 @@ LittleEndianBytes encodeViot(const Model &model)
 size_t viommu_topology_viot(const ViommuTopology *topology, uint8_t *out, size_t cap, char *error,
                             size_t error_size) noexcept
 {
-    return viommu::topology::atBoundary<size_t>(error, error_size, 0, [&] {
+    return viommu::at_boundary<size_t>(error, error_size, 0, [&] {
         if (topology == nullptr) {
             throw Refusal("there is no topology to write a VIOT table from");
         }
         const LittleEndianBytes table = encodeViot(topology->model);
-        table.copyTo(out, cap);
+        table.copy_to(out, cap);
         return table.size();
     });
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "endpoint.h"
 
-#include "nodes.h"
+#include "mapping/blocks.h"
+#include "mapping/nodes.h"
 
 #include <utility>
 
@@ -30,7 +31,7 @@ Endpoint::Endpoint(Engine &owner, Shared &shared_state, void *endpoint_opaque, R
 }
 
 // W20: every decision about one access is made here.
-wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
+wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Stamp &stamp,
                                ViommuTranslation &out) const
 {
     const auto answer = [&out](uint64_t phys, uint64_t mask, uint32_t rights, wire::Reason reason) {
@@ -61,7 +62,7 @@ wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
                             wire::Reason::Mapping)
                    : nothing(wire::Reason::Mapping);
     }
-    const std::optional<Mapping> mapping = here->mappings.find(iova, sighting);
+    const std::optional<Mapping> mapping = here->mappings.find(iova, stamp);
     if (!mapping) {
         return nothing(wire::Reason::Mapping);
     }
@@ -72,30 +73,30 @@ wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
 
 wire::Reason Endpoint::look_up(uint64_t iova, Lane *lane, ViommuTranslation &out) const
 {
-    MappingSet::Sighting nowhere{};
+    MappingSet::Stamp nowhere{};
     Hit *const hit = lane ? &lane->hit(iova) : nullptr;
-    MappingSet::Sighting &sighting = hit ? hit->sighting : nowhere;
+    MappingSet::Stamp &stamp = hit ? hit->stamp : nowhere;
     if (hit) {
-        hit->route = Hit::kNoRoute;
+        hit->attachments = Hit::kNone;
     }
 
     // Without the version an answer could mix the attachment of one moment with
     // the bypass bit or the mappings of another.
-    const RouteVersion &version = shared.version;
+    const SequenceCounter &attachments_now = shared.attachments;
     wire::Reason reason;
     uint64_t noted;
     do {
-        noted = version.note();
-        sighting.leaf = nullptr;
-        reason = look_up(iova, sighting, out);
-    } while (!version.unchanged(noted));
+        noted = attachments_now.note();
+        stamp.leaf = nullptr;
+        reason = look_up(iova, stamp, out);
+    } while (!attachments_now.unchanged(noted));
 
-    if (hit && sighting.leaf) {
+    if (hit && stamp.leaf) {
         hit->base = iova & ~out.mask;
         hit->mask = out.mask;
         hit->phys = out.phys & ~out.mask;
         hit->rights = out.rights;
-        hit->route = noted;
+        hit->attachments = noted;
     }
     return reason;
 }
@@ -111,7 +112,7 @@ inline bool Endpoint::recall(const Lane &lane, uint64_t iova, ViommuTranslation 
     // of then, too.  Versions only grow, so all that compares was so at the moment
     // when the first was read.
     const Domain *const here = domain.load(std::memory_order_acquire);
-    if (shared.version.peek() != hit.route || !here->mappings.holds(hit.sighting)) {
+    if (shared.attachments.peek() != hit.attachments || !here->mappings.holds(hit.stamp)) {
         return false;
     }
     out.phys = hit.phys + (iova & hit.mask);

@@ -9,11 +9,12 @@
 #include "faults.h"
 #include "lanes.h"
 #include "locks.h"
-#include "mapping_set.h"
 #include "regions.h"
 #include "shared.h"
 
-#include <viommu/viommu.h>
+#include "mapping/mapping_set.h"
+
+#include <viommu/engine.h>
 
 #include <atomic>
 #include <cstdint>
@@ -30,12 +31,12 @@ class Endpoint;
 class Domain : public ViommuDeferred
 {
 public:
-    Domain(uint32_t domain_id, bool is_bypass, Graveyard &graveyard,
+    Domain(uint32_t domain_id, bool is_bypass, Reclaimer &reclaimer,
            MappingSet &&initial = MappingSet())
         : ViommuDeferred{{}, free_deferred}, id(domain_id), bypass(is_bypass),
           mappings(std::move(initial))
     {
-        mappings.set_graveyard(&graveyard);
+        mappings.set_reclaimer(&reclaimer);
     }
 
     const uint32_t id;
@@ -49,25 +50,25 @@ public:
     size_t memory() const { return kMemory + mappings.memory(); }
 
 private:
-    static bool free_deferred(ViommuDeferred *remains)
+    static bool free_deferred(ViommuDeferred *object)
     {
-        delete static_cast<Domain *>(remains);
+        delete static_cast<Domain *>(object);
         return false;
     }
 };
 
-// A domain that readers may have in hand goes to the graveyard, not away.  So do
+// A domain that readers may have in hand goes to the reclaimer, not away.  So do
 // its mappings, on their own, as they may be many.
-struct BuryDomain {
-    Graveyard *graveyard;
+struct DeferDomain {
+    Reclaimer *reclaimer;
 
     void operator()(Domain *domain) const
     {
         domain->mappings.clear();
-        graveyard->bury(*domain);
+        reclaimer->defer(*domain);
     }
 };
-using DomainPtr = std::unique_ptr<Domain, BuryDomain>;
+using DomainPtr = std::unique_ptr<Domain, DeferDomain>;
 
 class Endpoint
 {
@@ -95,7 +96,7 @@ public:
     const bool own_regions; // there are regions beyond the engine's
     FaultSource fault_source;
 
-    // Changed between the two halves of a RouteChange only.
+    // Changed between the two halves of a AttachmentChange only.
     std::atomic<Domain *> domain{nullptr};
     std::atomic<bool> retired{false};
 
@@ -119,8 +120,7 @@ public:
 private:
     // What is at `iova`, in `out` but for its last member, and the reason to refuse
     // what exceeds the rights.
-    wire::Reason look_up(uint64_t iova, MappingSet::Sighting &sighting,
-                         ViommuTranslation &out) const;
+    wire::Reason look_up(uint64_t iova, MappingSet::Stamp &stamp, ViommuTranslation &out) const;
     wire::Reason look_up(uint64_t iova, Lane *lane, ViommuTranslation &out) const;
     inline bool recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) const;
     void translate_anew(uint64_t iova, uint32_t access, Lane *lane, ViommuTranslation &out);

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "engine.h"
 
+#include "base/bytes.h"
+#include "base/error.h"
+
+#include <viommu/topology.h>
+
 #include <algorithm>
 #include <bit>
 #include <cassert>
@@ -81,12 +86,12 @@ void Engine::reset(bool bypass)
 void Engine::read_config(std::span<uint8_t, VIOMMU_CONFIG_SIZE> config) const
 {
     std::fill(config.begin(), config.end(), uint8_t{0});
-    wire::store(&config[0], settings_.page_size_mask);
-    wire::store(&config[8], settings_.input_start);
-    wire::store(&config[16], settings_.input_last);
-    wire::store(&config[24], settings_.domain_first);
-    wire::store(&config[28], settings_.domain_last);
-    wire::store(&config[32], settings_.probe_size);
+    store_little(&config[0], settings_.page_size_mask);
+    store_little(&config[8], settings_.input_start);
+    store_little(&config[16], settings_.input_last);
+    store_little(&config[24], settings_.domain_first);
+    store_little(&config[28], settings_.domain_last);
+    store_little(&config[32], settings_.probe_size);
     if (settings_.has_bypass_field()) {
         config[VIOMMU_CONFIG_BYPASS] = bypass() ? 1 : 0; // CFG-6
     }
@@ -104,7 +109,7 @@ bool Engine::write_bypass(uint8_t value)
         return false;
     }
     {
-        RouteChange change(shared_.version);
+        AttachmentChange change(shared_.attachments);
         shared_.bypass.store(wanted, std::memory_order_release);
     }
     settle(endpoints_);
@@ -134,9 +139,9 @@ bool Engine::pop_fault(std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE> record)
     }
     std::fill(record.begin(), record.end(), uint8_t{0}); // FLT-1
     record[0] = static_cast<uint8_t>(fault->reason);
-    wire::store(&record[4], fault->directions | wire::kFaultAddress);
-    wire::store(&record[8], *id);
-    wire::store(&record[16], fault->address);
+    store_little(&record[4], fault->directions | wire::kFaultAddress);
+    store_little(&record[8], *id);
+    store_little(&record[16], fault->address);
     return true;
 }
 
@@ -165,13 +170,9 @@ ViommuStats Engine::stats() const
 
 ViommuEndpoint *Engine::add_endpoint(void *endpoint_opaque, std::span<const ViommuRegion> regions)
 {
-    if (!regions_valid(regions)) {
-        return nullptr;
-    }
+    check_regions(regions);
     Regions merged = merged_regions(settings_.regions, regions);
-    if (regions_unfit(merged, settings_.probe_size)) {
-        return nullptr;
-    }
+    check_merged_regions(merged, settings_.probe_size);
     auto endpoint = std::make_unique<ViommuEndpoint>(*this, shared_, endpoint_opaque,
                                                      std::move(merged), !regions.empty());
     endpoint->translating = must_translate(*endpoint);
@@ -185,7 +186,7 @@ void Engine::retire(Endpoint &endpoint)
 {
     const DomainPtr dying = unlink(endpoint);
     {
-        RouteChange change(shared_.version);
+        AttachmentChange change(shared_.attachments);
         point_to(endpoint, nullptr);
         endpoint.retired.store(true, std::memory_order_release);
     }
@@ -230,7 +231,7 @@ void Engine::forget(std::span<const ViommuIdentity> gone)
         return;
     }
     {
-        RouteChange change(shared_.version);
+        AttachmentChange change(shared_.attachments);
         for (const ViommuIdentity &who : gone) {
             if (leaves(*who.endpoint)) {
                 point_to(*who.endpoint, nullptr);
@@ -254,7 +255,7 @@ void Engine::drop_lanes(std::span<Endpoint *const> changed)
         }
     }
     if (dropped) {
-        LaneStore::bury(dropped, *this);
+        LaneStore::defer(dropped, *this);
     }
 }
 
@@ -293,11 +294,11 @@ DomainPtr Engine::unlink(Endpoint &endpoint)
     endpoint.members.clear();
     Domain *const domain = endpoint.stable_domain();
     if (!domain) {
-        return DomainPtr(nullptr, BuryDomain{this});
+        return DomainPtr(nullptr, DeferDomain{this});
     }
     std::erase(domain->endpoints, &endpoint);
     if (!domain->endpoints.empty()) {
-        return DomainPtr(nullptr, BuryDomain{this});
+        return DomainPtr(nullptr, DeferDomain{this});
     }
     // DET-D1
     mapping_count_ -= domain->mappings.size();
@@ -316,15 +317,15 @@ void Engine::point_to(Endpoint &endpoint, Domain *domain)
     endpoint.entered_mappings = domain && !domain->bypass;
 }
 
-void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments, bool bypass)
+void Engine::replace_all(DomainTable domains, std::span<Attachment> wanted, bool bypass)
 {
     {
-        RouteChange change(shared_.version);
+        AttachmentChange change(shared_.attachments);
         for (Endpoint *endpoint : endpoints_) {
             point_to(*endpoint, nullptr);
             endpoint->members.clear();
         }
-        for (Attachment &attachment : attachments) {
+        for (Attachment &attachment : wanted) {
             point_to(*attachment.endpoint, attachment.domain);
             attachment.endpoint->members = std::move(attachment.members);
         }
@@ -537,80 +538,71 @@ bool Engine::save(ViommuPut put, void *ctx) const
     return writer.ok();
 }
 
-std::string Engine::load(ViommuGet get, void *ctx)
+void Engine::load(ViommuGet get, void *ctx)
 {
     staged_.reset();
+    staged_ = std::make_unique<stream::Staged>(stream::read(get, ctx, settings_));
+}
+
+void Engine::load_commit(bool driven)
+{
+    const std::unique_ptr<stream::Staged> staged = std::move(staged_);
     try {
-        staged_ = std::make_unique<stream::Staged>(stream::read(get, ctx, settings_));
-        return {};
-    } catch (stream::Malformed &malformed) {
-        return std::move(malformed.message);
-    } catch (const std::bad_alloc &) {
-        return "out of memory";
+        put_in_force(staged.get(), driven);
+    } catch (...) {
+        device_reset();
+        throw;
     }
 }
 
-std::string Engine::load_commit(bool driven)
+void Engine::put_in_force(stream::Staged *staged, bool driven)
 {
-    const std::unique_ptr<stream::Staged> staged = std::move(staged_);
-    std::string error;
-    try {
-        if (!staged) {
-            throw stream::Malformed{"there is no loaded state"};
-        }
-        DomainTable domains;
-        std::vector<Attachment> attachments;
-        std::unordered_map<const Endpoint *, size_t> known; // index in attachments
+    if (!staged) {
+        throw Refusal("there is no loaded state");
+    }
+    DomainTable domains;
+    std::vector<Attachment> members;
+    std::unordered_map<const Endpoint *, size_t> known; // index in members
 
-        for (stream::StagedDomain &from : staged->domains) {
-            const std::string in_domain = " in domain " + std::to_string(from.id);
-            DomainPtr &domain =
-                domains.try_emplace(from.id, nullptr, BuryDomain{this}).first->second;
-            domain = make_domain(from.id, from.bypass, std::move(from.mappings));
+    for (stream::StagedDomain &from : staged->domains) {
+        const std::string in_domain = " in domain " + std::to_string(from.id);
+        DomainPtr &domain = domains.try_emplace(from.id, nullptr, DeferDomain{this}).first->second;
+        domain = make_domain(from.id, from.bypass, std::move(from.mappings));
 
-            for (const uint32_t id : from.endpoint_ids) {
-                const std::string subject = "endpoint " + std::to_string(id) + in_domain;
-                const std::optional<ViommuIdentity> who = resolve(id); // W4
-                if (!who) {
-                    throw stream::Malformed{subject + " does not exist here"};
-                }
-                Endpoint *const endpoint = who->endpoint;
-                const auto [entry, added] = known.emplace(endpoint, attachments.size());
-                if (added) {
-                    for (const ViommuRegion &region : endpoint->regions) {
-                        if (domain->mappings.overlaps(region.start, region.last)) {
-                            throw stream::Malformed{subject +
-                                                    " has a reserved region that is mapped"};
-                        }
+        for (const uint32_t id : from.endpoint_ids) {
+            const std::string subject = "endpoint " + std::to_string(id) + in_domain;
+            const std::optional<ViommuIdentity> who = resolve(id); // W4
+            if (!who) {
+                throw Refusal(subject + " does not exist here");
+            }
+            Endpoint *const endpoint = who->endpoint;
+            const auto [entry, added] = known.emplace(endpoint, members.size());
+            if (added) {
+                for (const ViommuRegion &region : endpoint->regions) {
+                    if (domain->mappings.overlaps(region.start, region.last)) {
+                        throw Refusal(subject + " has a reserved region that is mapped");
                     }
-                    attachments.push_back({endpoint, domain.get(), {who->member}});
-                    domain->endpoints.push_back(endpoint);
-                    continue;
                 }
-                Attachment &attachment = attachments[entry->second];
-                if (attachment.domain != domain.get()) {
-                    throw stream::Malformed{subject + " is also in another domain"};
-                }
-                if (std::find(attachment.members.begin(), attachment.members.end(), who->member) ==
-                    attachment.members.end()) {
-                    attachment.members.push_back(who->member);
-                }
+                members.push_back({endpoint, domain.get(), {who->member}});
+                domain->endpoints.push_back(endpoint);
+                continue;
+            }
+            Attachment &attachment = members[entry->second];
+            if (attachment.domain != domain.get()) {
+                throw Refusal(subject + " is also in another domain");
+            }
+            if (std::find(attachment.members.begin(), attachment.members.end(), who->member) ==
+                attachment.members.end()) {
+                attachment.members.push_back(who->member);
             }
         }
-        if (!driven && !settings_.linger) {
-            replace_all({}, {}, staged->bypass);
-            return error;
-        }
-        replace_all(std::move(domains), attachments, staged->bypass);
-        lingering_ = !driven; // W31
-        return error;
-    } catch (stream::Malformed &malformed) {
-        error = std::move(malformed.message); // must not throw before the reset
-    } catch (const std::bad_alloc &) {
-        error = "out of memory";
     }
-    device_reset();
-    return error;
+    if (!driven && !settings_.linger) {
+        replace_all({}, {}, staged->bypass);
+        return;
+    }
+    replace_all(std::move(domains), members, staged->bypass);
+    lingering_ = !driven; // W31
 }
 
 } // namespace viommu

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "lanes.h"
 
-#include "pages.h"
+#include "base/pages.h"
 
 #include <bit>
 #include <cstring>
@@ -132,15 +132,15 @@ void LaneStore::destroy(Lane *lane) noexcept
     give_back(place);
 }
 
-void LaneStore::bury(Lane *list, Graveyard &graveyard)
+void LaneStore::defer(Lane *list, Reclaimer &reclaimer)
 {
-    list->reclaim = [](ViommuDeferred *remains) {
-        auto *const first = static_cast<Lane *>(remains);
+    list->reclaim = [](ViommuDeferred *object) {
+        auto *const first = static_cast<Lane *>(object);
         // The engine may be gone, and this its last lane.
         const std::shared_ptr<LaneStore> store = first->account_->store;
         return store->step(first);
     };
-    graveyard.bury(*list);
+    reclaimer.defer(*list);
 }
 
 bool LaneStore::step(Lane *list) noexcept
@@ -148,29 +148,29 @@ bool LaneStore::step(Lane *list) noexcept
     Lane *freed = nullptr;
     bool more = false;
     {
-        const std::lock_guard guard(lock_);
-        if (sweeper_ != list) {
+        const MutexLock guard(lock_);
+        if (sweeping_ != list) {
             Lane *end = list;
             while (end->next_) {
                 end = end->next_;
             }
             end->next_ = std::exchange(garbage_, list);
-            if (sweeper_) {
+            if (sweeping_) {
                 return false; // all of it is garbage, which is being swept
             }
-            sweeper_ = list;
+            sweeping_ = list;
             return true;
         }
         for (size_t left = kStep; left > 0 && garbage_; left--) {
             Lane *const lane = std::exchange(garbage_, garbage_->next_);
-            if (lane != sweeper_) {
+            if (lane != sweeping_) {
                 lane->next_ = std::exchange(freed, lane);
             }
         }
         more = garbage_ != nullptr;
         if (!more) {
-            sweeper_->next_ = std::exchange(freed, sweeper_);
-            sweeper_ = nullptr;
+            sweeping_->next_ = std::exchange(freed, sweeping_);
+            sweeping_ = nullptr;
         }
     }
     while (freed) {

@@ -4,34 +4,35 @@
 // share no cache line that any of them writes.
 //
 // A lane is of the endpoint until it is dropped, when there is nothing to remember.
-// Its thread may still have it in hand: so it goes through the graveyard, and counts
+// Its thread may still have it in hand: so it goes through the reclaimer, and counts
 // until no reader can have it.  All of an engine come from one store, which has a
 // limited number; a thread that gets none translates without.
 #pragma once
 
-#include "mapping_set.h"
+#include "base/mutex.h"
+#include "mapping/mapping_set.h"
 
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <utility>
 
 namespace viommu
 {
 
-// An answer that a mapping gave, and what it rests on: while the routes have that
-// version and the domain's set holds the sighting, it is right for the whole block.
+// An answer that a mapping gave, and what it rests on: while the counter of the
+// attachments has that value and the domain's set holds the stamp, it is right for the whole
+// block.
 struct Hit {
-    static constexpr uint64_t kNoRoute = 0; // nothing here
+    static constexpr uint64_t kNone = 0; // nothing here
 
-    uint64_t route;
+    uint64_t attachments;
     uint64_t base;
     uint64_t mask;
     uint64_t phys; // of `base`
-    MappingSet::Sighting sighting;
+    MappingSet::Stamp stamp;
     uint32_t rights;
 };
 
@@ -137,7 +138,7 @@ public:
     void destroy(Lane *lane) noexcept;
 
     // To defer a list that is not empty.
-    static void bury(Lane *list, Graveyard &graveyard);
+    static void defer(Lane *list, Reclaimer &reclaimer);
 
     // Any thread: what lanes take at most, those that wait to be freed included.
     size_t memory() const { return count_.load(std::memory_order_relaxed) * size_; }
@@ -158,9 +159,9 @@ private:
 
     // Of those who free.  As in NodePool: steps are made on behalf of one list at a
     // time, so that many lists get no more than one step done.
-    std::mutex lock_;
-    Lane *garbage_ = nullptr;
-    Lane *sweeper_ = nullptr;
+    Mutex lock_;
+    Lane *garbage_ VIOMMU_GUARDED_BY(lock_) = nullptr;
+    Lane *sweeping_ VIOMMU_GUARDED_BY(lock_) = nullptr;
 };
 
 // The lanes of one endpoint.

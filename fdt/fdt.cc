@@ -17,20 +17,21 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "topology/model.h"
-#include "topology/sentence.h"
+#include "topology/text.h"
 #include "viommu/viommu.h"
 
 namespace
 {
 
+using viommu::Refusal;
 using viommu::topology::hex;
 using viommu::topology::Iommu;
 using viommu::topology::MmioEndpoint;
 using viommu::topology::Model;
 using viommu::topology::pciAddress;
 using viommu::topology::PciRange;
-using viommu::topology::Refusal;
 
 constexpr std::uint16_t describedSegment = 0;
 constexpr char pciIommuCompatible[] = "virtio,pci-iommu\0pci1af4,1057";
@@ -314,7 +315,7 @@ private:
 bool viommu_topology_fdt(const ViommuTopology *topology, void *fdt, const ViommuFdtNodes *nodes,
                          char *error, size_t error_size) noexcept
 {
-    return viommu::topology::atBoundary<bool>(error, error_size, false, [&] {
+    return viommu::at_boundary<bool>(error, error_size, false, [&] {
         if (topology == nullptr || nodes == nullptr) {
             throw Refusal("there is no topology, or no list of nodes, to write a device tree from");
         }

@@ -8,9 +8,10 @@
 #include <cstdint>
 #include <limits>
 
-#include "topology/bytes.h"
+#include "base/bytes.h"
+#include "base/error.h"
 #include "topology/model.h"
-#include "topology/sentence.h"
+#include "topology/text.h"
 
 namespace viommu::topology
 {
@@ -110,14 +111,15 @@ size_t viommu_topology_array(const ViommuTopology *topology, uint32_t iommu,
                              ViommuArrayLayout layout, size_t config_limit, uint8_t *out,
                              size_t cap, char *error, size_t error_size) noexcept
 {
+    using namespace viommu;
     using namespace viommu::topology;
-    return atBoundary<size_t>(error, error_size, 0, [&] {
+    return at_boundary<size_t>(error, error_size, 0, [&] {
         if (topology == nullptr || iommu >= topology->model.iommus().size()) {
             throw Refusal("the topology has no IOMMU number " + std::to_string(iommu));
         }
         const LittleEndianBytes config =
             encodeArray(topology->model.iommus()[iommu], layout, config_limit);
-        config.copyTo(out, cap);
+        config.copy_to(out, cap);
         return headerOffset + config.size();
     });
 }

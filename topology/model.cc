@@ -11,7 +11,8 @@
 #include <unordered_map>
 #include <utility>
 
-#include "topology/sentence.h"
+#include "base/error.h"
+#include "topology/text.h"
 
 namespace viommu::topology
 {
@@ -370,14 +371,14 @@ std::uint32_t Model::rootBusIommu(std::string_view name) const noexcept
 
 } // namespace viommu::topology
 
-using viommu::topology::atBoundary;
+using viommu::at_boundary;
+using viommu::Refusal;
 using viommu::topology::Model;
-using viommu::topology::Refusal;
 
 ViommuTopology *viommu_topology_new(const ViommuMachineDesc *machine, char *error,
                                     size_t error_size) noexcept
 {
-    return atBoundary<ViommuTopology *>(error, error_size, nullptr, [&] {
+    return at_boundary<ViommuTopology *>(error, error_size, nullptr, [&] {
         if (machine == nullptr) {
             throw Refusal("there is no machine description");
         }

@@ -11,7 +11,8 @@
 #include <string_view>
 #include <system_error>
 
-#include "topology/sentence.h"
+#include "base/error.h"
+#include "topology/text.h"
 #include "viommu/viommu.h"
 
 namespace viommu::topology
@@ -104,6 +105,7 @@ bool viommu_region_parse(const char *text, ViommuRegion *region, char *error,
                          size_t error_size) noexcept
 {
     using namespace viommu::topology;
+    using viommu::copy_sentence;
     RegionFields fields{};
     Sentence sentence;
     // Elements of an array have no name, so the sentences give the value.
@@ -123,7 +125,7 @@ bool viommu_region_parse(const char *text, ViommuRegion *region, char *error,
         *region = {fields.start, fields.last, static_cast<std::uint8_t>(fields.type)};
         return true;
     }
-    copySentence(sentence.data(), error, error_size);
+    copy_sentence(sentence.data(), error, error_size);
     return false;
 }
 
@@ -131,6 +133,7 @@ bool viommu_array_layout_parse(const char *text, ViommuArrayLayout *layout, char
                                size_t error_size) noexcept
 {
     using namespace viommu::topology;
+    using viommu::copy_sentence;
     const std::string_view wanted = text;
     for (const LayoutName &entry : layoutNames) {
         if (wanted == entry.name) {
@@ -141,7 +144,7 @@ bool viommu_array_layout_parse(const char *text, ViommuArrayLayout *layout, char
     Sentence sentence;
     std::snprintf(sentence.data(), sentence.size(), "topology: '%s' is neither off, v2 nor v3",
                   Shown(wanted).text());
-    copySentence(sentence.data(), error, error_size);
+    copy_sentence(sentence.data(), error, error_size);
     return false;
 }
 
@@ -159,16 +162,17 @@ size_t viommu_root_bus_split(char *text, const char **names, size_t cap, char *e
                              size_t error_size) noexcept
 {
     using namespace viommu::topology;
+    using viommu::copy_sentence;
     const std::string_view all = text;
     if (all.empty()) {
-        copySentence("root-bus: the name is empty", error, error_size);
+        copy_sentence("root-bus: the name is empty", error, error_size);
         return 0;
     }
     if (all.front() == ':' || all.back() == ':' || all.find("::") != std::string_view::npos) {
         Sentence sentence;
         std::snprintf(sentence.data(), sentence.size(), "root-bus: '%s' contains an empty name",
                       Shown(all).text());
-        copySentence(sentence.data(), error, error_size);
+        copy_sentence(sentence.data(), error, error_size);
         return 0;
     }
     const auto colons = static_cast<std::size_t>(std::count(all.begin(), all.end(), ':'));

@@ -2,9 +2,9 @@
 //
 // What a thread remembers of its translations: answers, as long as they are
 // right, and how many there were.
-#include "lanes.h"
+#include "base/pages.h"
+#include "engine/lanes.h"
 #include "machine.h"
-#include "pages.h"
 
 #include <condition_variable>
 #include <thread>
@@ -203,10 +203,10 @@ TEST_F(Lanes, W11_WhatThreadsRememberGoesWithTheAttachment)
 // However many go at once.
 TEST(LaneStore, W11_LanesAreFreedInBoundedSteps)
 {
-    struct Waiting final : Graveyard {
-        void bury(ViommuDeferred &remains) noexcept override { buried.push_back(&remains); }
-        std::vector<ViommuDeferred *> buried;
-    } graveyard;
+    struct Waiting final : Reclaimer {
+        void defer(ViommuDeferred &object) noexcept override { deferred.push_back(&object); }
+        std::vector<ViommuDeferred *> deferred;
+    } reclaimer;
     const auto store = std::make_shared<viommu::LaneStore>();
     constexpr size_t kLists = 10, kLanes = 50;
     const size_t size = whole_pages(sizeof(Lane));
@@ -218,15 +218,15 @@ TEST(LaneStore, W11_LanesAreFreedInBoundedSteps)
             lanes.back()->mine()->count_translation();
             lanes.back()->drop(list);
         }
-        viommu::LaneStore::bury(list, graveyard);
+        viommu::LaneStore::defer(list, reclaimer);
     }
     EXPECT_EQ(store->memory(), kLists * kLanes * size);
     size_t rounds = 0;
-    for (; !graveyard.buried.empty(); rounds++) {
+    for (; !reclaimer.deferred.empty(); rounds++) {
         const size_t left = store->memory();
-        for (ViommuDeferred *remains : std::exchange(graveyard.buried, {})) {
-            if (remains->reclaim(remains)) {
-                graveyard.buried.push_back(remains);
+        for (ViommuDeferred *object : std::exchange(reclaimer.deferred, {})) {
+            if (object->reclaim(object)) {
+                reclaimer.deferred.push_back(object);
             }
         }
         EXPECT_LE(left - store->memory(), (viommu::LaneStore::kStep + 1) * size);
@@ -241,29 +241,29 @@ TEST(LaneStore, W11_LanesAreFreedInBoundedSteps)
     Lane *const again = lanes.front()->mine();
     ASSERT_NE(again, nullptr);
     EXPECT_EQ(again->counts().translations, 0u);
-    EXPECT_EQ(again->hit(0x1000).route, Hit::kNoRoute);
+    EXPECT_EQ(again->hit(0x1000).attachments, Hit::kNone);
 }
 
 TEST(LaneStore, W11_AnEngineMayGoBeforeItsLanes)
 {
-    std::vector<ViommuDeferred *> buried;
+    std::vector<ViommuDeferred *> deferred;
     ViommuCallbacks callbacks = some_callbacks();
-    callbacks.defer = [](void *opaque, ViommuDeferred *deferred) {
-        static_cast<std::vector<ViommuDeferred *> *>(opaque)->push_back(deferred);
+    callbacks.defer = [](void *opaque, ViommuDeferred *object) {
+        static_cast<std::vector<ViommuDeferred *> *>(opaque)->push_back(object);
     };
     const Config config;
     char error[100];
     ViommuEngine *const engine =
-        viommu_engine_new(&config, &callbacks, &buried, error, sizeof(error));
+        viommu_engine_new(&config, &callbacks, &deferred, error, sizeof(error));
     ViommuEndpoint *const endpoint = viommu_endpoint_new(engine, nullptr, nullptr, 0);
     ViommuTranslation translation;
     viommu_endpoint_translate(endpoint, 0x1000, R, &translation);
     viommu_endpoint_retire(endpoint);
     viommu_endpoint_free(endpoint);
     viommu_engine_free(engine);
-    EXPECT_EQ(buried.size(), 1u);
-    for (ViommuDeferred *remains : buried) {
-        while (remains->reclaim(remains)) {
+    EXPECT_EQ(deferred.size(), 1u);
+    for (ViommuDeferred *object : deferred) {
+        while (object->reclaim(object)) {
         }
     }
 }

@@ -3,7 +3,7 @@
 // How much is done at once: requests that end many mappings free none of them,
 // but defer all together, and what was deferred is freed in bounded steps.
 #include "machine.h"
-#include "node_pool.h"
+#include "mapping/node_pool.h"
 
 namespace viommu::test
 {

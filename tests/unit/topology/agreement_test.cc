@@ -12,7 +12,7 @@
 
 #include <gtest/gtest.h>
 
-#include "machine.h"
+#include "machine_builder.h"
 #include "owners.h"
 #include "tree.h"
 
@@ -34,7 +34,7 @@ public:
         addMmioEndpoints();
     }
 
-    const Machine &machine() const { return machine_; }
+    const MachineBuilder &machine() const { return machine_; }
 
 private:
     unsigned below(std::size_t limit) { return static_cast<unsigned>(random_() % limit); }
@@ -130,7 +130,7 @@ private:
     }
 
     std::mt19937 random_;
-    Machine machine_;
+    MachineBuilder machine_;
     std::vector<std::string> claimable_;
 };
 
@@ -361,7 +361,7 @@ TEST(Agreement, EveryDescriptionOfRandomMachinesSaysTheSame)
 
 TEST(Agreement, DecodersNoticeWhatIsWrong)
 {
-    const Machine golden = goldenMachine();
+    const MachineBuilder golden = goldenMachine();
     const ViommuMachineDesc machine = golden.desc();
     const auto topology = build(machine);
     const auto viotWith = [&](std::size_t at, std::uint8_t value) {

@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "machine.h"
+#include "machine_builder.h"
 
 namespace viommu::test
 {
@@ -18,14 +18,14 @@ namespace
 
 using Bytes = std::vector<std::uint8_t>;
 
-Bytes arrayBytes(const Machine &machine, std::uint32_t iommu, ViommuArrayLayout layout)
+Bytes arrayBytes(const MachineBuilder &machine, std::uint32_t iommu, ViommuArrayLayout layout)
 {
     const Bytes config = arrayConfig(build(machine).get(), iommu, layout);
     return {config.begin() + 36, config.end()};
 }
 
-std::string arrayRefusal(const Machine &machine, std::uint32_t iommu, ViommuArrayLayout layout,
-                         size_t limit)
+std::string arrayRefusal(const MachineBuilder &machine, std::uint32_t iommu,
+                         ViommuArrayLayout layout, size_t limit)
 {
     Bytes room(64, 0x55);
     char error[256] = "";
@@ -101,7 +101,7 @@ TEST(ArrayV3, SegmentIsPartOfTheItemAndOfTheId)
 
 TEST(Array, IommuThatManagesNothingShowsACountOfZero)
 {
-    const Machine machine = Machine().pciIommu("iommu0", 0, 0x0008);
+    const MachineBuilder machine = MachineBuilder().pciIommu("iommu0", 0, 0x0008);
     EXPECT_EQ(arrayBytes(machine, 0, VIOMMU_ARRAY_V2),
               (Bytes{48, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0}));
     EXPECT_EQ(arrayBytes(machine, 0, VIOMMU_ARRAY_V3), (Bytes{0, 0, 40, 0}));
@@ -122,7 +122,7 @@ TEST(Array, FitsExactlyOrIsRefused)
 
 TEST(Array, VirtioMmioWindowHolds13ItemsInBothLayouts)
 {
-    Machine machine;
+    MachineBuilder machine;
     machine.mmioIommu("iommu0", 0x1000);
     for (std::uint16_t i = 0; i < 13; i++) {
         machine.mmioEndpoint("vm" + std::to_string(i), i, 0x2000u + i * 0x200u);
@@ -137,7 +137,7 @@ TEST(Array, VirtioMmioWindowHolds13ItemsInBothLayouts)
 
 TEST(Array, Layout3CannotCountBeyond16Bits)
 {
-    Machine machine;
+    MachineBuilder machine;
     machine.mmioIommu("iommu0", 0x1000);
     for (unsigned i = 0; i < 65536; i++) {
         machine.mmioEndpoint("vm", static_cast<std::uint16_t>(i), 0x100000 + i * 0x200);

@@ -12,7 +12,7 @@
 
 #include <gtest/gtest.h>
 
-#include "machine.h"
+#include "machine_builder.h"
 #include "tree.h"
 
 namespace viommu::test
@@ -55,7 +55,7 @@ Compiled decompile(void *fdt)
 
 TEST(Dtc, HasNoWarningAboutWhatWasWritten)
 {
-    Machine machine = goldenMachine();
+    MachineBuilder machine = goldenMachine();
     machine.mmioIommu("iommu2", 0x0a003e00, {"pxb3"})
         .rootBus("pxb3", 0, 0x40, 0xff)
         .mmioEndpoint("vm4", 4, 0x0a000800, 2);
@@ -80,7 +80,7 @@ TEST(Dtc, HasNoWarningAboutWhatWasWritten)
 
 TEST(Dtc, WarnsWhenANodeIsWrong)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = goldenMachine();
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");

@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "machine.h"
+#include "machine_builder.h"
 #include "tree.h"
 
 namespace viommu::test
@@ -28,7 +28,7 @@ Bytes strings(const char *text, std::size_t size)
 
 TEST(Fdt, PciIommuIsAChildOfThePciHost)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = goldenMachine();
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
@@ -54,13 +54,13 @@ TEST(Fdt, PciIommuIsAChildOfThePciHost)
 TEST(Fdt, IommuMapHasATuplePerRangeInOrderOfRequesterIds)
 {
     // The second IOMMU's root bus lies between two of the first.
-    const Machine machine = Machine()
-                                .pciIommu("iommu0", 0, 0x0008)
-                                .pciIommu("iommu1", 0, 0x0011, {"pxb1"})
-                                .rootBus("pcie.0", 0, 0x00, 0x0f)
-                                .rootBus("pxb1", 0, 0x10, 0x1f)
-                                .rootBus("pxb2", 0, 0x20, 0xff)
-                                .rootBus("elsewhere", 1, 0x00, 0xff);
+    const MachineBuilder machine = MachineBuilder()
+                                       .pciIommu("iommu0", 0, 0x0008)
+                                       .pciIommu("iommu1", 0, 0x0011, {"pxb1"})
+                                       .rootBus("pcie.0", 0, 0x00, 0x0f)
+                                       .rootBus("pxb1", 0, 0x10, 0x1f)
+                                       .rootBus("pxb2", 0, 0x20, 0xff)
+                                       .rootBus("elsewhere", 1, 0x00, 0xff);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
@@ -80,10 +80,10 @@ TEST(Fdt, IommuMapHasATuplePerRangeInOrderOfRequesterIds)
 
 TEST(Fdt, MmioIommuOfTheWholeSegmentAndItsEndpoints)
 {
-    const Machine machine = Machine()
-                                .mmioIommu("iommu0", 0x0a003e00)
-                                .rootBus("pcie.0", 0, 0x00, 0xff)
-                                .mmioEndpoint("vm3", 3, 0x0a000600);
+    const MachineBuilder machine = MachineBuilder()
+                                       .mmioIommu("iommu0", 0x0a003e00)
+                                       .rootBus("pcie.0", 0, 0x00, 0xff)
+                                       .mmioEndpoint("vm3", 3, 0x0a000600);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
@@ -99,7 +99,7 @@ TEST(Fdt, MmioIommuOfTheWholeSegmentAndItsEndpoints)
 
 TEST(Fdt, PciIommuManagesMmioEndpoints)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = goldenMachine();
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
@@ -109,8 +109,8 @@ TEST(Fdt, PciIommuManagesMmioEndpoints)
 
 TEST(Fdt, PhandleThatTheNodeAlreadyHasIsKept)
 {
-    const Machine machine =
-        Machine().mmioIommu("iommu0", 0x0a003e00).rootBus("pcie.0", 0, 0x00, 0xff);
+    const MachineBuilder machine =
+        MachineBuilder().mmioIommu("iommu0", 0x0a003e00).rootBus("pcie.0", 0, 0x00, 0xff);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     tree.setCells("/virtio_mmio@a003e00", "phandle", {0x8000});
@@ -121,8 +121,8 @@ TEST(Fdt, PhandleThatTheNodeAlreadyHasIsKept)
 // Linux takes an IOMMU that has no node for the one of every device that has none.
 TEST(Fdt, NothingManagedStillGivesThePciIommuItsNode)
 {
-    const Machine machine =
-        Machine().pciIommu("iommu0", 0, 0x0008).rootBus("pcie.0", 0, 0x00, 0xff, true);
+    const MachineBuilder machine =
+        MachineBuilder().pciIommu("iommu0", 0, 0x0008).rootBus("pcie.0", 0, 0x00, 0xff, true);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
@@ -133,11 +133,11 @@ TEST(Fdt, NothingManagedStillGivesThePciIommuItsNode)
 
 TEST(Fdt, NothingManagedLeavesTheTreeAsItWasOtherwise)
 {
-    const Machine machine = Machine()
-                                .pciIommu("iommu0", 1, 0x0008)
-                                .mmioIommu("iommu1", 0x1000, {"elsewhere"})
-                                .rootBus("pcie.0", 0, 0x00, 0xff, true)
-                                .rootBus("elsewhere", 1, 0x00, 0xff);
+    const MachineBuilder machine = MachineBuilder()
+                                       .pciIommu("iommu0", 1, 0x0008)
+                                       .mmioIommu("iommu1", 0x1000, {"elsewhere"})
+                                       .rootBus("pcie.0", 0, 0x00, 0xff, true)
+                                       .rootBus("elsewhere", 1, 0x00, 0xff);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     Tree untouched(machine.desc());
@@ -147,7 +147,7 @@ TEST(Fdt, NothingManagedLeavesTheTreeAsItWasOtherwise)
 
 TEST(FdtRefusal, NoPciHost)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = goldenMachine();
     const auto topology = build(machine);
     {
         Tree tree(machine.desc());
@@ -157,7 +157,8 @@ TEST(FdtRefusal, NoPciHost)
         nodes.pci_host = "/pcie@0";
         expectSentence(tree.write(topology.get(), nodes), {"/pcie@0", "FDT_ERR_NOTFOUND"});
     }
-    const Machine mmio = Machine().mmioIommu("iommu-m", 0x1000).rootBus("pcie.0", 0, 0, 0xff);
+    const MachineBuilder mmio =
+        MachineBuilder().mmioIommu("iommu-m", 0x1000).rootBus("pcie.0", 0, 0, 0xff);
     const auto mmioTopology = build(mmio);
     Tree tree(mmio.desc());
     ViommuFdtNodes nodes = tree.nodes();
@@ -167,7 +168,7 @@ TEST(FdtRefusal, NoPciHost)
 
 TEST(FdtRefusal, PciHostWithOtherCells)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = goldenMachine();
     const auto topology = build(machine);
     for (const char *property : {"#address-cells", "#size-cells"}) {
         Tree tree(machine.desc());
@@ -178,8 +179,8 @@ TEST(FdtRefusal, PciHostWithOtherCells)
 
 TEST(FdtRefusal, IommuOfAnotherSegment)
 {
-    const Machine machine =
-        Machine().pciIommu("iommu0", 1, 0x0008).rootBus("pcie.0", 0, 0x00, 0xff);
+    const MachineBuilder machine =
+        MachineBuilder().pciIommu("iommu0", 1, 0x0008).rootBus("pcie.0", 0, 0x00, 0xff);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     expectSentence(tree.write(topology.get()), {"iommu0", "0001:00:01.0", "segment 0"});
@@ -187,8 +188,8 @@ TEST(FdtRefusal, IommuOfAnotherSegment)
 
 TEST(FdtRefusal, MissingMmioNodes)
 {
-    const Machine machine =
-        Machine().mmioIommu("iommu-m", 0x0a003e00).mmioEndpoint("vm3", 3, 0x0a000600);
+    const MachineBuilder machine =
+        MachineBuilder().mmioIommu("iommu-m", 0x0a003e00).mmioEndpoint("vm3", 3, 0x0a000600);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ViommuFdtNodes nodes = tree.nodes();
@@ -205,8 +206,8 @@ TEST(FdtRefusal, MissingMmioNodes)
 
 TEST(FdtRefusal, MissingEndpointNodes)
 {
-    const Machine machine =
-        Machine().mmioIommu("iommu-m", 0x0a003e00).mmioEndpoint("vm3", 3, 0x0a000600);
+    const MachineBuilder machine =
+        MachineBuilder().mmioIommu("iommu-m", 0x0a003e00).mmioEndpoint("vm3", 3, 0x0a000600);
     const auto topology = build(machine);
     const char *const none[] = {nullptr};
     for (const char *const *paths : {static_cast<const char *const *>(nullptr), none}) {
@@ -219,7 +220,7 @@ TEST(FdtRefusal, MissingEndpointNodes)
 
 TEST(FdtRefusal, UnusablePhandles)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = goldenMachine();
     const auto topology = build(machine);
     for (const std::uint32_t phandle : {0u, 0xffffffffu}) {
         Tree tree(machine.desc());
@@ -242,7 +243,8 @@ TEST(FdtRefusal, UnusablePhandles)
         nodes.phandles = nullptr;
         expectSentence(tree.write(topology.get(), nodes), {"iommu0", "no phandle"});
     }
-    const Machine mmio = Machine().mmioIommu("iommu-m", 0x1000).rootBus("pcie.0", 0, 0, 0xff);
+    const MachineBuilder mmio =
+        MachineBuilder().mmioIommu("iommu-m", 0x1000).rootBus("pcie.0", 0, 0, 0xff);
     const auto mmioTopology = build(mmio);
     Tree tree(mmio.desc());
     tree.setCells("/virtio_mmio@1000", "phandle", {0x77});
@@ -252,7 +254,7 @@ TEST(FdtRefusal, UnusablePhandles)
 
 TEST(FdtRefusal, TreeThatAlreadyDescribesIommus)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = goldenMachine();
     const auto topology = build(machine);
     for (const char *property : {"iommu-map", "iommu-map-mask"}) {
         Tree tree(machine.desc());
@@ -272,7 +274,7 @@ TEST(FdtRefusal, TreeThatAlreadyDescribesIommus)
 TEST(FdtRefusal, TreeWithoutRoom)
 {
     // Whatever the write at which the room ends, it is said and nothing overruns.
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = goldenMachine();
     const auto topology = build(machine);
     Tree roomy(machine.desc());
     ASSERT_EQ(fdt_pack(roomy.fdt()), 0);
@@ -296,7 +298,7 @@ TEST(FdtRefusal, TreeWithoutRoom)
 
 TEST(FdtRefusal, NoTreeOrNoNodes)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = goldenMachine();
     const auto topology = build(machine);
     Tree tree(machine.desc());
     const ViommuFdtNodes nodes = tree.nodes();

@@ -7,7 +7,7 @@
 
 #include <gtest/gtest.h>
 
-#include "machine.h"
+#include "machine_builder.h"
 
 namespace viommu::test
 {
@@ -43,7 +43,7 @@ using Ranges = std::vector<IdRange>;
 TEST(Model, ManagesTheWholeWindowWithIdentityIdsAndWithoutTheIommu)
 {
     const auto topology =
-        build(Machine().pciIommu("iommu0", 0, 0x0010).rootBus("pcie.0", 0, 0x00, 0xff));
+        build(MachineBuilder().pciIommu("iommu0", 0, 0x0010).rootBus("pcie.0", 0, 0x00, 0xff));
     EXPECT_EQ(managedIds(topology, 0, 0), (Ranges{{0x0000, 0x000f}, {0x0011, 0xffff}}));
     EXPECT_EQ(managedIds(topology, 0, 1), Ranges{});
     EXPECT_EQ(managedIds(topology, 0, 0xffff), Ranges{});
@@ -51,7 +51,7 @@ TEST(Model, ManagesTheWholeWindowWithIdentityIdsAndWithoutTheIommu)
 
 TEST(Model, SegmentIsTheUpperHalfOfTheId)
 {
-    const auto topology = build(Machine()
+    const auto topology = build(MachineBuilder()
                                     .pciIommu("iommu0", 2, 0x4008)
                                     .rootBus("a", 2, 0x40, 0x41)
                                     .rootBus("b", 0xfffe, 0xff, 0xff));
@@ -62,7 +62,7 @@ TEST(Model, SegmentIsTheUpperHalfOfTheId)
 
 TEST(Model, WindowsThatTouchInNumberButNotInSegmentStayApart)
 {
-    const auto topology = build(Machine()
+    const auto topology = build(MachineBuilder()
                                     .mmioIommu("iommu0", 0x1000)
                                     .rootBus("a", 0, 0x00, 0x0f)
                                     .rootBus("b", 1, 0x10, 0x1f));
@@ -72,7 +72,7 @@ TEST(Model, WindowsThatTouchInNumberButNotInSegmentStayApart)
 
 TEST(Model, WindowsOfOneIommuThatTouchAreOneItem)
 {
-    const auto topology = build(Machine()
+    const auto topology = build(MachineBuilder()
                                     .mmioIommu("iommu0", 0x1000)
                                     .rootBus("b", 0, 0x10, 0x1f)
                                     .rootBus("a", 0, 0x00, 0x0f));
@@ -82,7 +82,7 @@ TEST(Model, WindowsOfOneIommuThatTouchAreOneItem)
 
 TEST(Model, EveryIommuIsLeftOutOfEveryRange)
 {
-    const auto topology = build(Machine()
+    const auto topology = build(MachineBuilder()
                                     .pciIommu("iommu0", 0, 0x0008)
                                     .pciIommu("iommu1", 0, 0x0009, {"pxb1"})
                                     .pciIommu("iommu2", 0, 0x8100, {"pxb2"})
@@ -97,7 +97,7 @@ TEST(Model, EveryIommuIsLeftOutOfEveryRange)
 
 TEST(Model, IommusAtTheEndsOfAWindowLeaveNoEmptyRange)
 {
-    const auto topology = build(Machine()
+    const auto topology = build(MachineBuilder()
                                     .pciIommu("first", 0, 0x0000)
                                     .pciIommu("second", 0, 0x0001, {"other"})
                                     .pciIommu("last", 0, 0xffff, {"more"})
@@ -129,7 +129,7 @@ TEST(Model, RootBusIommuFollowsClaimsThenTheTakerOfTheRest)
 
 TEST(Model, TakerOfTheRestMayComeAfterAnIommuWithClaims)
 {
-    const auto topology = build(Machine()
+    const auto topology = build(MachineBuilder()
                                     .pciIommu("iommu0", 0, 0x0008, {"pxb1"})
                                     .pciIommu("iommu1", 0, 0x0010)
                                     .rootBus("pcie.0", 0, 0x00, 0x0f)
@@ -140,7 +140,7 @@ TEST(Model, TakerOfTheRestMayComeAfterAnIommuWithClaims)
 
 TEST(Model, UnclaimedRootBusWithoutATakerIsManagedByNobody)
 {
-    const auto topology = build(Machine()
+    const auto topology = build(MachineBuilder()
                                     .pciIommu("iommu0", 0, 0x0008, {"pxb1"})
                                     .rootBus("pcie.0", 0, 0x00, 0x0f)
                                     .rootBus("pxb1", 0, 0x10, 0x1f));
@@ -150,7 +150,7 @@ TEST(Model, UnclaimedRootBusWithoutATakerIsManagedByNobody)
 
 TEST(Model, MmioEndpointIsManagedByItsIommuOrTheTaker)
 {
-    const auto topology = build(Machine()
+    const auto topology = build(MachineBuilder()
                                     .pciIommu("iommu0", 0, 0x0008)
                                     .mmioIommu("iommu1", 0x1000, {"pxb1"})
                                     .rootBus("pxb1", 0, 0x10, 0x1f)
@@ -164,7 +164,7 @@ TEST(Model, MmioEndpointIsManagedByItsIommuOrTheTaker)
 
 TEST(Model, MmioEndpointWithoutATakerIsNotManaged)
 {
-    const auto topology = build(Machine()
+    const auto topology = build(MachineBuilder()
                                     .pciIommu("iommu0", 0, 0x0008, {"pcie.0"})
                                     .rootBus("pcie.0", 0, 0x00, 0xff)
                                     .mmioEndpoint("vm0", 0, 0x2000));
@@ -174,7 +174,7 @@ TEST(Model, MmioEndpointWithoutATakerIsNotManaged)
 TEST(Model, MachineWithoutIommusManagesNothing)
 {
     const auto topology =
-        build(Machine().rootBus("pcie.0", 0, 0x00, 0xff).mmioEndpoint("vm0", 0, 0x2000));
+        build(MachineBuilder().rootBus("pcie.0", 0, 0x00, 0xff).mmioEndpoint("vm0", 0, 0x2000));
     EXPECT_EQ(managedIds(topology, 0, 0), Ranges{});
     EXPECT_FALSE(viommu_topology_manages(topology.get(), VIOMMU_NO_IOMMU, 0));
     EXPECT_FALSE(viommu_topology_manages(nullptr, 0, 0));
@@ -185,7 +185,7 @@ TEST(Model, DescriptionIsCopied)
 {
     TopologyPtr topology;
     {
-        const Machine machine = goldenMachine();
+        const MachineBuilder machine = goldenMachine();
         topology = build(machine);
         for (const ViommuRootBusDesc &bus : machine.rootBuses) {
             std::memset(const_cast<char *>(bus.name), '?', std::strlen(bus.name));
@@ -197,11 +197,11 @@ TEST(Model, DescriptionIsCopied)
 
 TEST(Model, MmioEndpointsGoToTheClaimantOfThePlatformBus)
 {
-    const Machine machine = Machine()
-                                .pciIommu("pci", 0, 0x10)
-                                .mmioIommu("mmio", 0xa000000, {VIOMMU_PLATFORM_BUS})
-                                .rootBus("pcie.0", 0, 0, 255)
-                                .mmioEndpoint("disk", 3, 0xa000600);
+    const MachineBuilder machine = MachineBuilder()
+                                       .pciIommu("pci", 0, 0x10)
+                                       .mmioIommu("mmio", 0xa000000, {VIOMMU_PLATFORM_BUS})
+                                       .rootBus("pcie.0", 0, 0, 255)
+                                       .mmioEndpoint("disk", 3, 0xa000600);
     const TopologyPtr topology = build(machine);
     ASSERT_TRUE(topology);
     EXPECT_TRUE(viommu_topology_manages(topology.get(), 1, 0xffff0003));
@@ -212,7 +212,7 @@ TEST(Model, MmioEndpointsGoToTheClaimantOfThePlatformBus)
 
 TEST(ModelRefusal, PlatformBusClaimedTwice)
 {
-    expectRefused(Machine()
+    expectRefused(MachineBuilder()
                       .mmioIommu("first", 0xa000000, {VIOMMU_PLATFORM_BUS})
                       .mmioIommu("second", 0xa000200, {VIOMMU_PLATFORM_BUS}),
                   {"root bus main-system-bus is claimed by two IOMMUs: first and second"});
@@ -220,7 +220,7 @@ TEST(ModelRefusal, PlatformBusClaimedTwice)
 
 TEST(ModelRefusal, PlatformBusOfAMachineWithoutTransports)
 {
-    Machine machine = Machine().pciIommu("iommu0", 0, 0x0008, {VIOMMU_PLATFORM_BUS});
+    MachineBuilder machine = MachineBuilder().pciIommu("iommu0", 0, 0x0008, {VIOMMU_PLATFORM_BUS});
     EXPECT_TRUE(build(machine));
     machine.noMmioTransports = true;
     expectRefused(machine, {"IOMMU iommu0 claims main-system-bus", "no virtio-mmio transports"});
@@ -228,7 +228,7 @@ TEST(ModelRefusal, PlatformBusOfAMachineWithoutTransports)
 
 TEST(ModelRefusal, TwoTakersOfTheRest)
 {
-    expectRefused(Machine()
+    expectRefused(MachineBuilder()
                       .pciIommu("iommu0", 0, 0x0008)
                       .pciIommu("iommu1", 0, 0x0010, {"pcie.0"})
                       .mmioIommu("iommu2", 0x1000)
@@ -238,21 +238,22 @@ TEST(ModelRefusal, TwoTakersOfTheRest)
 
 TEST(ModelRefusal, ClaimOfABypassedRootBus)
 {
-    expectRefused(
-        Machine().pciIommu("iommu0", 0, 0x0008, {"pxb1"}).rootBus("pxb1", 0, 0x10, 0x1f, true),
-        {"iommu0", "pxb1", "bypass"});
+    expectRefused(MachineBuilder()
+                      .pciIommu("iommu0", 0, 0x0008, {"pxb1"})
+                      .rootBus("pxb1", 0, 0x10, 0x1f, true),
+                  {"iommu0", "pxb1", "bypass"});
 }
 
 TEST(ModelRefusal, ClaimOfAnUnknownRootBus)
 {
     expectRefused(
-        Machine().pciIommu("iommu0", 0, 0x0008, {"pxb9"}).rootBus("pcie.0", 0, 0x00, 0xff),
+        MachineBuilder().pciIommu("iommu0", 0, 0x0008, {"pxb9"}).rootBus("pcie.0", 0, 0x00, 0xff),
         {"iommu0", "pxb9", "does not exist"});
 }
 
 TEST(ModelRefusal, RootBusClaimedByTwoIommus)
 {
-    expectRefused(Machine()
+    expectRefused(MachineBuilder()
                       .pciIommu("iommu0", 0, 0x0008, {"pxb1"})
                       .pciIommu("iommu1", 0, 0x0010, {"pxb1"})
                       .rootBus("pxb1", 0, 0x10, 0x1f),
@@ -261,37 +262,38 @@ TEST(ModelRefusal, RootBusClaimedByTwoIommus)
 
 TEST(ModelRefusal, RootBusClaimedTwiceByOneIommu)
 {
-    expectRefused(
-        Machine().pciIommu("iommu0", 0, 0x0008, {"pxb1", "pxb1"}).rootBus("pxb1", 0, 0x10, 0x1f),
-        {"iommu0", "pxb1", "twice"});
+    expectRefused(MachineBuilder()
+                      .pciIommu("iommu0", 0, 0x0008, {"pxb1", "pxb1"})
+                      .rootBus("pxb1", 0, 0x10, 0x1f),
+                  {"iommu0", "pxb1", "twice"});
 }
 
 TEST(ModelRefusal, OverlappingWindows)
 {
     expectRefused(
-        Machine()
+        MachineBuilder()
             .rootBus("pxb2", 0, 0x1f, 0x2f)
             .rootBus("pcie.1", 1, 0x00, 0xff)
             .rootBus("pxb1", 0, 0x10, 0x1f),
         {"pxb1 (segment 0x0, buses 0x10-0x1f)", "pxb2 (segment 0x0, buses 0x1f-0x2f)", "overlap"});
-    expectRefused(Machine().rootBus("inner", 3, 0x20, 0x21).rootBus("outer", 3, 0x10, 0x30),
+    expectRefused(MachineBuilder().rootBus("inner", 3, 0x20, 0x21).rootBus("outer", 3, 0x10, 0x30),
                   {"outer (segment 0x3, buses 0x10-0x30)", "inner (segment 0x3, buses 0x20-0x21)"});
 }
 
 TEST(ModelRefusal, WindowThatEndsBeforeItBegins)
 {
-    expectRefused(Machine().rootBus("pxb1", 0, 0x20, 0x1f), {"pxb1", "0x20-0x1f"});
+    expectRefused(MachineBuilder().rootBus("pxb1", 0, 0x20, 0x1f), {"pxb1", "0x20-0x1f"});
 }
 
 TEST(ModelRefusal, TwoRootBusesOfOneName)
 {
-    expectRefused(Machine().rootBus("pxb1", 0, 0x20, 0x2f).rootBus("pxb1", 1, 0x30, 0x3f),
+    expectRefused(MachineBuilder().rootBus("pxb1", 0, 0x20, 0x2f).rootBus("pxb1", 1, 0x30, 0x3f),
                   {"pxb1 (segment 0x0, buses 0x20-0x2f)", "pxb1 (segment 0x1, buses 0x30-0x3f)"});
 }
 
 TEST(ModelRefusal, TwoIommusAtOnePciAddress)
 {
-    expectRefused(Machine()
+    expectRefused(MachineBuilder()
                       .pciIommu("iommu0", 1, 0x0211, {"pcie.0"})
                       .pciIommu("iommu1", 1, 0x0211)
                       .rootBus("pcie.0", 0, 0x00, 0xff),
@@ -300,7 +302,7 @@ TEST(ModelRefusal, TwoIommusAtOnePciAddress)
 
 TEST(ModelRefusal, TwoIommusAtOneMmioBase)
 {
-    expectRefused(Machine()
+    expectRefused(MachineBuilder()
                       .mmioIommu("iommu0", 0xfeb00000, {"pcie.0"})
                       .mmioIommu("iommu1", 0xfeb00000)
                       .rootBus("pcie.0", 0, 0x00, 0xff),
@@ -309,13 +311,14 @@ TEST(ModelRefusal, TwoIommusAtOneMmioBase)
 
 TEST(ModelRefusal, MmioIommuThatIsItsOwnEndpoint)
 {
-    expectRefused(Machine().mmioIommu("iommu0", 0xfeb00200).mmioEndpoint("slot1", 1, 0xfeb00200, 0),
-                  {"slot1", "iommu0", "0xfeb00200"});
+    expectRefused(
+        MachineBuilder().mmioIommu("iommu0", 0xfeb00200).mmioEndpoint("slot1", 1, 0xfeb00200, 0),
+        {"slot1", "iommu0", "0xfeb00200"});
 }
 
 TEST(ModelRefusal, MmioIommuThatIsAnEndpointOfAnother)
 {
-    expectRefused(Machine()
+    expectRefused(MachineBuilder()
                       .pciIommu("iommu0", 0, 0x0008)
                       .mmioIommu("iommu1", 0xfeb00200, {"pcie.0"})
                       .rootBus("pcie.0", 0, 0x00, 0xff)
@@ -325,7 +328,7 @@ TEST(ModelRefusal, MmioIommuThatIsAnEndpointOfAnother)
 
 TEST(ModelRefusal, TwoMmioEndpointsOfOneIndex)
 {
-    expectRefused(Machine()
+    expectRefused(MachineBuilder()
                       .mmioEndpoint("slot1", 5, 0x1000)
                       .mmioEndpoint("slot2", 6, 0x2000)
                       .mmioEndpoint("slot3", 5, 0x3000),
@@ -334,25 +337,26 @@ TEST(ModelRefusal, TwoMmioEndpointsOfOneIndex)
 
 TEST(ModelRefusal, TwoMmioEndpointsAtOneBase)
 {
-    expectRefused(Machine().mmioEndpoint("slot1", 1, 0xa000000).mmioEndpoint("slot2", 2, 0xa000000),
-                  {"slot1 and slot2", "0xa000000"});
+    expectRefused(
+        MachineBuilder().mmioEndpoint("slot1", 1, 0xa000000).mmioEndpoint("slot2", 2, 0xa000000),
+        {"slot1 and slot2", "0xa000000"});
 }
 
 TEST(ModelRefusal, MmioEndpointOfAnIommuThatDoesNotExist)
 {
-    expectRefused(Machine().mmioIommu("iommu0", 0x1000).mmioEndpoint("slot1", 1, 0x2000, 1),
+    expectRefused(MachineBuilder().mmioIommu("iommu0", 0x1000).mmioEndpoint("slot1", 1, 0x2000, 1),
                   {"slot1", "IOMMU number 1"});
 }
 
 TEST(ModelRefusal, PciSegmentOfTheMmioEndpoints)
 {
-    expectRefused(Machine().pciIommu("iommu0", 0xffff, 0x0008), {"iommu0", "0xffff"});
-    expectRefused(Machine().rootBus("pcie.9", 0xffff, 0, 1), {"pcie.9", "0xffff"});
+    expectRefused(MachineBuilder().pciIommu("iommu0", 0xffff, 0x0008), {"iommu0", "0xffff"});
+    expectRefused(MachineBuilder().rootBus("pcie.9", 0xffff, 0, 1), {"pcie.9", "0xffff"});
 }
 
 TEST(ModelRefusal, IommuOfUnknownKind)
 {
-    Machine machine;
+    MachineBuilder machine;
     machine.pciIommu("iommu0", 0, 0x0008);
     const unsigned kind = 7;
     std::memcpy(&machine.iommus[0].kind, &kind, sizeof(kind));
@@ -361,19 +365,19 @@ TEST(ModelRefusal, IommuOfUnknownKind)
 
 TEST(ModelRefusal, MissingNames)
 {
-    Machine iommu = goldenMachine();
+    MachineBuilder iommu = goldenMachine();
     iommu.iommus[1].name = nullptr;
     expectRefused(iommu, {"IOMMU number 1", "no name"});
 
-    Machine rootBus = goldenMachine();
+    MachineBuilder rootBus = goldenMachine();
     rootBus.rootBuses[2].name = nullptr;
     expectRefused(rootBus, {"root bus number 2", "no name"});
 
-    Machine endpoint = goldenMachine();
+    MachineBuilder endpoint = goldenMachine();
     endpoint.mmioEndpoints[0].name = nullptr;
     expectRefused(endpoint, {"MMIO endpoint number 0", "no name"});
 
-    Machine claim = goldenMachine();
+    MachineBuilder claim = goldenMachine();
     const char *const names[] = {nullptr};
     claim.iommus[1].root_buses = names;
     expectRefused(claim, {"iommu1", "without a name"});
@@ -381,7 +385,7 @@ TEST(ModelRefusal, MissingNames)
 
 TEST(ModelRefusal, MissingArrays)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = goldenMachine();
     ViommuMachineDesc desc = machine.desc();
     desc.iommus = nullptr;
     expectRefused(desc, {"2 IOMMUs"});
@@ -392,7 +396,7 @@ TEST(ModelRefusal, MissingArrays)
     desc.mmio_endpoints = nullptr;
     expectRefused(desc, {"1 MMIO endpoints"});
 
-    Machine claims = goldenMachine();
+    MachineBuilder claims = goldenMachine();
     claims.iommus[1].root_buses = nullptr;
     expectRefused(claims, {"iommu1", "1 root buses"});
 
@@ -403,7 +407,7 @@ TEST(ModelRefusal, MissingArrays)
 
 TEST(ModelRefusal, SentenceIsCutWhereTheBufferEnds)
 {
-    const Machine machine = Machine().rootBus("pxb1", 0, 0x20, 0x1f);
+    const MachineBuilder machine = MachineBuilder().rootBus("pxb1", 0, 0x20, 0x1f);
     const ViommuMachineDesc desc = machine.desc();
     char error[16];
     std::memset(error, '#', sizeof(error));

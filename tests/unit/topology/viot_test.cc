@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "machine.h"
+#include "machine_builder.h"
 #include "owners.h"
 
 namespace viommu::test
@@ -65,7 +65,7 @@ TEST(Viot, MmioIommuAndSegment)
 // has none; the range names the last function of segment 0xffff, where none can be.
 TEST(Viot, PciIommuThatManagesNothingIsReferredToByARangeWithoutFunctions)
 {
-    const auto topology = build(Machine()
+    const auto topology = build(MachineBuilder()
                                     .pciIommu("idle", 0, 0x0008)
                                     .pciIommu("busy", 0, 0x0010, {"pxb1"})
                                     .rootBus("pcie.0", 0, 0x00, 0x0f, true)
@@ -89,7 +89,7 @@ TEST(Viot, PciIommuThatManagesNothingIsReferredToByARangeWithoutFunctions)
 
 TEST(Viot, TwoPciIommusThatManageNothingShareNoFunction)
 {
-    const auto topology = build(Machine()
+    const auto topology = build(MachineBuilder()
                                     .pciIommu("one", 0, 0x0008)
                                     .pciIommu("two", 0, 0x0010, {VIOMMU_PLATFORM_BUS})
                                     .rootBus("pcie.0", 0, 0x00, 0xff, true));
@@ -103,7 +103,7 @@ TEST(Viot, TwoPciIommusThatManageNothingShareNoFunction)
 
 TEST(Viot, MmioIommuThatManagesNothingHasNoNode)
 {
-    const auto topology = build(Machine().mmioIommu("iommu0", 0x1000));
+    const auto topology = build(MachineBuilder().mmioIommu("iommu0", 0x1000));
     EXPECT_EQ(viotBody(topology.get()), (Bytes{0, 0, 48, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
 }
 
@@ -118,7 +118,7 @@ TEST(Viot, WritesNothingIntoTooLittleRoom)
 TEST(Viot, RefusesMoreNodesThanTheTableCanCount)
 {
     // The IOMMU and 65535 endpoints make 65536 nodes.
-    Machine machine;
+    MachineBuilder machine;
     machine.mmioIommu("iommu0", 0x1000);
     for (unsigned i = 0; i < 65534; i++) {
         machine.mmioEndpoint("vm", static_cast<std::uint16_t>(i), 0x100000 + i * 0x200);
@@ -134,7 +134,7 @@ TEST(Viot, RefusesMoreNodesThanTheTableCanCount)
 TEST(Viot, RefusesAnIommuNodeBeyondTheReachOfAnOutputNode)
 {
     // Node n is at 48 + 16 * n: 4092 of them start below 64 KiB, and one at 65520.
-    Machine machine;
+    MachineBuilder machine;
     const auto addIommus = [&machine](unsigned first, unsigned end) {
         for (unsigned i = first; i < end; i++) {
             const std::string bus = "bus" + std::to_string(i);

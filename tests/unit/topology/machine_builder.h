@@ -18,30 +18,30 @@ namespace viommu::test
 {
 
 // A machine description that owns its strings and arrays.
-class Machine
+class MachineBuilder
 {
 public:
-    Machine &pciIommu(const std::string &name, std::uint16_t segment, std::uint16_t requesterId,
-                      const std::vector<std::string> &claims = {})
+    MachineBuilder &pciIommu(const std::string &name, std::uint16_t segment,
+                             std::uint16_t requesterId, const std::vector<std::string> &claims = {})
     {
         return iommu({keep(name), VIOMMU_IOMMU_PCI, segment, requesterId, 0, nullptr, 0}, claims);
     }
 
-    Machine &mmioIommu(const std::string &name, std::uint64_t base,
-                       const std::vector<std::string> &claims = {})
+    MachineBuilder &mmioIommu(const std::string &name, std::uint64_t base,
+                              const std::vector<std::string> &claims = {})
     {
         return iommu({keep(name), VIOMMU_IOMMU_MMIO, 0, 0, base, nullptr, 0}, claims);
     }
 
-    Machine &rootBus(const std::string &name, std::uint16_t segment, std::uint8_t first,
-                     std::uint8_t last, bool bypass = false)
+    MachineBuilder &rootBus(const std::string &name, std::uint16_t segment, std::uint8_t first,
+                            std::uint8_t last, bool bypass = false)
     {
         rootBuses.push_back({keep(name), segment, first, last, bypass});
         return *this;
     }
 
-    Machine &mmioEndpoint(const std::string &name, std::uint16_t index, std::uint64_t base,
-                          std::uint32_t iommu = VIOMMU_NO_IOMMU)
+    MachineBuilder &mmioEndpoint(const std::string &name, std::uint16_t index, std::uint64_t base,
+                                 std::uint32_t iommu = VIOMMU_NO_IOMMU)
     {
         mmioEndpoints.push_back({keep(name), index, base, iommu});
         return *this;
@@ -64,7 +64,7 @@ private:
         return storage_->strings.emplace_back(text).c_str();
     }
 
-    Machine &iommu(ViommuIommuDesc iommu, const std::vector<std::string> &claims)
+    MachineBuilder &iommu(ViommuIommuDesc iommu, const std::vector<std::string> &claims)
     {
         std::vector<const char *> &names = storage_->claims.emplace_back();
         for (const std::string &claim : claims) {
@@ -98,7 +98,7 @@ inline TopologyPtr build(const ViommuMachineDesc &desc)
     return topology;
 }
 
-inline TopologyPtr build(const Machine &machine)
+inline TopologyPtr build(const MachineBuilder &machine)
 {
     return build(machine.desc());
 }
@@ -122,7 +122,7 @@ inline void expectRefused(const ViommuMachineDesc &desc, const std::vector<std::
     expectSentence(error, parts);
 }
 
-inline void expectRefused(const Machine &machine, const std::vector<std::string> &parts)
+inline void expectRefused(const MachineBuilder &machine, const std::vector<std::string> &parts)
 {
     expectRefused(machine.desc(), parts);
 }
@@ -156,9 +156,9 @@ inline std::vector<std::uint8_t> arrayConfig(const ViommuTopology *topology, std
 // with a claim, a bypassed root bus between their windows, one MMIO endpoint.
 //   iommu0 at 00:01.0 manages 0x0000-0x0007, 0x0009-0x0010, 0x0012-0x1fff and
 //   transport 3; iommu1 at 00:02.1 manages 0x3000-0x3fff.
-inline Machine goldenMachine()
+inline MachineBuilder goldenMachine()
 {
-    return Machine()
+    return MachineBuilder()
         .pciIommu("iommu0", 0, 0x0008)
         .pciIommu("iommu1", 0, 0x0011, {"pxb2"})
         .rootBus("pcie.0", 0, 0x00, 0x1f)
@@ -168,9 +168,9 @@ inline Machine goldenMachine()
 }
 
 // An MMIO IOMMU for a root bus of segment 1 whose window ends with bus 0xff.
-inline Machine goldenMmioMachine()
+inline MachineBuilder goldenMmioMachine()
 {
-    return Machine().mmioIommu("iommu-m", 0x0a003e00).rootBus("pcie.1", 1, 0x80, 0xff);
+    return MachineBuilder().mmioIommu("iommu-m", 0x0a003e00).rootBus("pcie.1", 1, 0x80, 0xff);
 }
 
 } // namespace viommu::test

@@ -13,21 +13,15 @@
 // steps are waited for.
 #pragma once
 
-#include "annotations.h"
 #include "mapping_set.h"
+
+#include "base/mutex.h"
 
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 
 namespace viommu
 {
-
-// A leaf: no other lock is taken under it, and translate() never takes it.
-class VIOMMU_CAPABILITY("pool lock") PoolCapability
-{
-};
-inline constexpr PoolCapability pool_lock{};
 
 // All may be called by any thread.
 class NodePool
@@ -65,28 +59,27 @@ public:
 private:
     struct Arena;
     struct Chunk;
-    class Guard;
 
     static Arena *new_arena() noexcept;
-    Chunk *new_chunk() VIOMMU_REQUIRES(pool_lock);
-    void give_back(Chunk *chunks) noexcept VIOMMU_EXCLUDES(pool_lock);
+    Chunk *new_chunk() VIOMMU_REQUIRES(lock_);
+    void give_back(Chunk *chunks) noexcept VIOMMU_EXCLUDES(lock_);
 
-    void add(MappingSet::Node *trees) VIOMMU_REQUIRES(pool_lock);
-    MappingSet::Node *pluck() VIOMMU_REQUIRES(pool_lock);
-    void put(void *block) VIOMMU_REQUIRES(pool_lock);
-    Chunk *trim(size_t most) VIOMMU_REQUIRES(pool_lock);
+    void add(MappingSet::Node *trees) VIOMMU_REQUIRES(lock_);
+    MappingSet::Node *take_garbage() VIOMMU_REQUIRES(lock_);
+    void put(void *block) VIOMMU_REQUIRES(lock_);
+    Chunk *trim(size_t most) VIOMMU_REQUIRES(lock_);
     // In and out of the list with that first entry.
     template <typename T> static void insert(T *&first, T *entry);
     template <typename T> static void remove(T *&first, T *entry);
 
-    std::mutex lock_;
-    Chunk *partial_ VIOMMU_GUARDED_BY(pool_lock) = nullptr; // some blocks free, some not
-    Chunk *idle_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;    // all blocks free
-    Arena *roomy_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;   // some chunks unused
-    MappingSet::Node *garbage_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;
+    Mutex lock_;                                        // a leaf: no other lock is taken under it
+    Chunk *partial_ VIOMMU_GUARDED_BY(lock_) = nullptr; // some blocks free, some not
+    Chunk *idle_ VIOMMU_GUARDED_BY(lock_) = nullptr;    // all blocks free
+    Arena *roomy_ VIOMMU_GUARDED_BY(lock_) = nullptr;   // some chunks unused
+    MappingSet::Node *garbage_ VIOMMU_GUARDED_BY(lock_) = nullptr;
     // First node of the list on whose behalf the steps are made.
-    MappingSet::Node *sweeper_ VIOMMU_GUARDED_BY(pool_lock) = nullptr;
-    Use use_ VIOMMU_GUARDED_BY(pool_lock){0, 0};
+    MappingSet::Node *sweeping_ VIOMMU_GUARDED_BY(lock_) = nullptr;
+    Use use_ VIOMMU_GUARDED_BY(lock_){0, 0};
 };
 
 } // namespace viommu
