@@ -4,10 +4,11 @@
 //
 // IOMMU nodes come first, because whatever points to one does so with a 16-bit
 // offset.  An MMIO IOMMU that manages nothing has no node: nothing would refer to
-// it, and guests ignore such nodes.  A PCI one has a node all the same, and a range
-// that refers to it and names a function that no machine has: Linux gives such an
-// IOMMU a firmware node only for the sake of a range, takes one without for the
-// IOMMU of every device that has none, and crashes.
+// it, and guests ignore such nodes.
+//
+// A PCI IOMMU that manages nothing has a node all the same, and a range that refers to it.
+// The range names a function that no machine has.  Without it Linux gives the IOMMU no
+// firmware node, takes it for the IOMMU of every device that has none, and crashes.
 #include "base/bytes.h"
 #include "base/error.h"
 #include "topology/model.h"

@@ -26,7 +26,7 @@ const size_t Domain::kMemory = sizeof(Domain) + 128;
 Endpoint::Endpoint(Engine &owner, Shared &shared_state, void *endpoint_opaque, Regions merged,
                    bool has_own_regions)
     : engine(owner), shared(shared_state), opaque(endpoint_opaque), regions(std::move(merged)),
-      own_regions(has_own_regions), fault_source(endpoint_opaque), lanes_(shared.lane_store)
+      own_regions(has_own_regions), fault_source(endpoint_opaque), caches_(shared.cache_store)
 {
 }
 
@@ -71,10 +71,10 @@ wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Stamp &stamp,
                   mapping->rights(), wire::Reason::Mapping);
 }
 
-wire::Reason Endpoint::look_up(uint64_t iova, Lane *lane, ViommuTranslation &out) const
+wire::Reason Endpoint::look_up(uint64_t iova, ThreadCache *cache, ViommuTranslation &out) const
 {
     MappingSet::Stamp nowhere{};
-    Hit *const hit = lane ? &lane->hit(iova) : nullptr;
+    Hit *const hit = cache ? &cache->hit(iova) : nullptr;
     MappingSet::Stamp &stamp = hit ? hit->stamp : nowhere;
     if (hit) {
         hit->attachments = Hit::kNone;
@@ -101,10 +101,10 @@ wire::Reason Endpoint::look_up(uint64_t iova, Lane *lane, ViommuTranslation &out
     return reason;
 }
 
-// Whether the lane knows the answer, and it holds still.
-inline bool Endpoint::recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) const
+// Whether the cache knows the answer, and it holds still.
+inline bool Endpoint::recall(const ThreadCache &cache, uint64_t iova, ViommuTranslation &out) const
 {
-    const Hit &hit = lane.hit(iova);
+    const Hit &hit = cache.hit(iova);
     if ((iova & ~hit.mask) != hit.base) {
         return false;
     }
@@ -121,18 +121,19 @@ inline bool Endpoint::recall(const Lane &lane, uint64_t iova, ViommuTranslation 
     return true;
 }
 
-void Endpoint::translate_anew(uint64_t iova, uint32_t access, Lane *lane, ViommuTranslation &out)
+void Endpoint::translate_anew(uint64_t iova, uint32_t access, ThreadCache *cache,
+                              ViommuTranslation &out)
 {
-    const wire::Reason reason = look_up(iova, lane, out);
+    const wire::Reason reason = look_up(iova, cache, out);
     const uint32_t refused = access & ~out.rights; // MAP-6
     out.fault_queued = false;
     if (refused == 0) {
         if (access != 0) {
-            lane ? lane->count_translation() : lanes_.count_translation();
+            cache ? cache->count_translation() : caches_.count_translation();
         }
         return;
     }
-    lane ? lane->count_fault() : lanes_.count_fault();
+    cache ? cache->count_fault() : caches_.count_fault();
     out.phys = out.mask = 0;
     out.rights = 0;
     out.fault_queued = shared.faults.report(fault_source, iova, reason, refused);
@@ -143,13 +144,13 @@ void Endpoint::translate_anew(uint64_t iova, uint32_t access, Lane *lane, Viommu
 inline void Endpoint::translate(uint64_t iova, uint32_t access, ViommuTranslation &out)
 {
     access &= kAllRights;
-    Lane *const lane = lanes_.mine();
-    if (!lane || !recall(*lane, iova, out) || (access & ~out.rights) != 0) {
-        translate_anew(iova, access, lane, out);
+    ThreadCache *const cache = caches_.mine();
+    if (!cache || !recall(*cache, iova, out) || (access & ~out.rights) != 0) {
+        translate_anew(iova, access, cache, out);
         return;
     }
     if (access != 0) {
-        lane->count_translation();
+        cache->count_translation();
     }
     out.fault_queued = false;
 }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Domains and endpoints: who translates through what.
+// Domains and endpoints: which mappings an endpoint's DMA goes through.
 //
 // An endpoint is one requester ID, a DMA address space.  It points to the
 // domain it is attached to; a domain exists as long as an endpoint does so.
 #pragma once
 
 #include "faults.h"
-#include "lanes.h"
 #include "locks.h"
 #include "regions.h"
 #include "shared.h"
+#include "thread_cache.h"
 
 #include "mapping/mapping_set.h"
 
@@ -57,8 +57,8 @@ private:
     }
 };
 
-// A domain that readers may have in hand goes to the reclaimer, not away.  So do
-// its mappings, on their own, as they may be many.
+// Readers may be looking at a domain, so it is freed through the Reclaimer.  Its mappings
+// are deferred on their own: they may be many.
 struct DeferDomain {
     Reclaimer *reclaimer;
 
@@ -107,25 +107,25 @@ public:
     bool map_listener VIOMMU_GUARDED_BY(big_lock) = false;
     bool unmap_listener VIOMMU_GUARDED_BY(big_lock) = false;
 
-    // What QEMU was last told, and what Engine::settle() still has to tell.
+    // What QEMU was told last, and what Engine::tell_and_switch() has yet to tell.
     bool translating VIOMMU_GUARDED_BY(big_lock) = false;
     const Domain *left VIOMMU_GUARDED_BY(big_lock) = nullptr; // had mappings
     bool entered_translation VIOMMU_GUARDED_BY(big_lock) = false;
     bool entered_mappings VIOMMU_GUARDED_BY(big_lock) = false;
 
-    Counts counts() const VIOMMU_REQUIRES(big_lock) { return lanes_.counts(); }
-    // What threads remember is of no use any more.
-    void drop_lanes(Lane *&list) VIOMMU_REQUIRES(big_lock) { lanes_.drop(list); }
+    Counts counts() const VIOMMU_REQUIRES(big_lock) { return caches_.counts(); }
+    // The endpoint has left its domain: nothing in the caches of its threads is of use.
+    void drop_caches(ThreadCache *&list) VIOMMU_REQUIRES(big_lock) { caches_.drop(list); }
 
 private:
     // What is at `iova`, in `out` but for its last member, and the reason to refuse
     // what exceeds the rights.
     wire::Reason look_up(uint64_t iova, MappingSet::Stamp &stamp, ViommuTranslation &out) const;
-    wire::Reason look_up(uint64_t iova, Lane *lane, ViommuTranslation &out) const;
-    inline bool recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) const;
-    void translate_anew(uint64_t iova, uint32_t access, Lane *lane, ViommuTranslation &out);
+    wire::Reason look_up(uint64_t iova, ThreadCache *cache, ViommuTranslation &out) const;
+    inline bool recall(const ThreadCache &cache, uint64_t iova, ViommuTranslation &out) const;
+    void translate_anew(uint64_t iova, uint32_t access, ThreadCache *cache, ViommuTranslation &out);
 
-    Lanes lanes_;
+    ThreadCaches caches_;
 };
 
 } // namespace viommu

@@ -112,7 +112,7 @@ bool Engine::write_bypass(uint8_t value)
         AttachmentChange change(shared_.attachments);
         shared_.bypass.store(wanted, std::memory_order_release);
     }
-    settle(endpoints_);
+    tell_and_switch(endpoints_);
     return true;
 }
 
@@ -161,7 +161,7 @@ ViommuStats Engine::stats() const
     stats.mappings = mapping_count_;
     stats.domains = domains_.size();
     stats.memory = memory_;
-    stats.remembered = shared_.lane_store->memory();
+    stats.remembered = shared_.cache_store->memory();
     stats.lingering = lingering();
     return stats;
 }
@@ -191,8 +191,8 @@ void Engine::retire(Endpoint &endpoint)
         endpoint.retired.store(true, std::memory_order_release);
     }
     Endpoint *const changed = &endpoint;
-    settle({&changed, 1});
-    drop_lanes({&changed, 1});
+    tell_and_switch({&changed, 1});
+    drop_caches({&changed, 1});
     set_listeners(endpoint, false, false);
     shared_.faults.close(endpoint.fault_source);
 }
@@ -241,21 +241,21 @@ void Engine::forget(std::span<const ViommuIdentity> gone)
     Endpoint *const only = gone.front().endpoint;
     const std::span<Endpoint *const> changed =
         gone.size() == 1 ? std::span(&only, 1) : std::span<Endpoint *const>(endpoints_);
-    settle(changed);
-    drop_lanes(changed);
+    tell_and_switch(changed);
+    drop_caches(changed);
     dying_.clear();
 }
 
-void Engine::drop_lanes(std::span<Endpoint *const> changed)
+void Engine::drop_caches(std::span<Endpoint *const> changed)
 {
-    Lane *dropped = nullptr;
+    ThreadCache *dropped = nullptr;
     for (Endpoint *endpoint : changed) {
         if (!endpoint->stable_domain()) {
-            endpoint->drop_lanes(dropped);
+            endpoint->drop_caches(dropped);
         }
     }
     if (dropped) {
-        LaneStore::defer(dropped, *this);
+        CacheStore::defer(dropped, *this);
     }
 }
 
@@ -341,12 +341,12 @@ void Engine::replace_all(DomainTable domains, std::span<Attachment> wanted, bool
         memory_ += domain->memory();
     }
     shared_.faults.clear();
-    settle(endpoints_);
-    drop_lanes(endpoints_);
+    tell_and_switch(endpoints_);
+    drop_caches(endpoints_);
 }
 
 // DET-4, W23
-void Engine::settle(std::span<Endpoint *const> changed)
+void Engine::tell_and_switch(std::span<Endpoint *const> changed)
 {
     // Some listeners go with the switch, and those that come with it replay for
     // themselves what is mapped: before it is when each hears of everything once.

@@ -5,7 +5,7 @@
 // A change runs in this order, which is what isolation rests on:
 //   1. everything is checked and all memory is allocated;
 //   2. in a AttachmentChange, or in the container, translate() gets to see the new state;
-//   3. settle(): listeners drop what they have of the old state and learn the new
+//   3. tell_and_switch(): listeners drop what they have of the old state and learn the new
 //      mappings, then QEMU's memory topology is switched.
 // So nothing can be cached from the old state after it was told to be dropped.
 #pragma once
@@ -141,13 +141,13 @@ private:
     void put_in_force(stream::Staged *staged, bool driven) VIOMMU_REQUIRES(big_lock);
     void reset(bool bypass) VIOMMU_REQUIRES(big_lock);
     // Of those that are in no domain: what threads remember of them.
-    void drop_lanes(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock);
+    void drop_caches(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock);
     // False if a member has no ID, which is then not written.
     bool save_members(stream::Writer &writer, const Domain &domain) const VIOMMU_REQUIRES(big_lock);
     bool save_lingering(stream::Writer &writer) const VIOMMU_REQUIRES(big_lock);
 
     // Step 3
-    void settle(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock)
+    void tell_and_switch(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock)
         VIOMMU_EXCLUDES(attachments);
     static bool mirrors(const Endpoint &endpoint) VIOMMU_REQUIRES(big_lock)
     {

@@ -7,7 +7,7 @@
 //               translate().  All callbacks are made with it and nothing else.
 //   fault lock  one per engine; the queue of pending faults (faults.h).
 //   pool lock   one per process; free nodes (mapping/node_pool.h).
-//   cache lock  one per engine; what threads remember, while it is freed (lanes.h).
+//   cache lock  one per engine; what threads remember, while it is freed (thread_cache.h).
 //
 // The last three are leaves: no other lock is taken under them.
 //

@@ -175,7 +175,7 @@ Status Engine::attach(const wire::AttachRequest &request)
         point_to(endpoint, target);
     }
     Endpoint *const changed = &endpoint;
-    settle({&changed, 1});
+    tell_and_switch({&changed, 1});
     return Status::Ok;
 }
 

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "faults.h"
-#include "lanes.h"
 #include "locks.h"
+#include "thread_cache.h"
 
 #include <atomic>
 #include <cstdint>
@@ -22,7 +22,7 @@ struct Shared {
     alignas(64) SequenceCounter attachments{2};
     std::atomic<bool> bypass;
     FaultQueue faults;
-    const std::shared_ptr<LaneStore> lane_store = std::make_shared<LaneStore>();
+    const std::shared_ptr<CacheStore> cache_store = std::make_shared<CacheStore>();
 };
 
 } // namespace viommu

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// The memory of all nodes in the process.  It comes from the system in arenas of 4 MiB,
-// is used in chunks of 64 KiB, and goes back, chunk by chunk, when nothing of a chunk
-// is used; one free chunk is kept.  The addresses of an arena go when no chunk of it is
-// used: so the process has a mapping for every 4 MiB at most, however nodes lie.  What
-// the system does not take back is used again.
+// The memory of all nodes in the process.  It comes from the system in arenas of 4 MiB, which
+// are cut into chunks of 64 KiB.  A chunk of which nothing is used gives its memory back; one
+// is kept.  An arena of which nothing is used gives its addresses back.  So the process has
+// one mapping of memory for every 4 MiB, however nodes lie in it.
 //
-// A tree that has left its set is garbage: first readers may still be in it, then
-// it is taken apart in steps of at most kStep nodes and kStepChunks chunks, so that
-// whoever reclaims is never busy for long, however large the tree was and however
-// it lay in memory.  New nodes are taken from garbage first: it cannot pile up while
-// steps are waited for.
+// A tree that no reader can be in any more is garbage.  It is taken apart in steps of at most
+// kStep nodes and kStepChunks chunks, so no step takes long.  New nodes are made of garbage
+// first: it cannot pile up, however late the steps come.
 #pragma once
 
 #include "mapping_set.h"
@@ -42,11 +39,12 @@ public:
     // A node that no reader has seen.
     void release(MappingSet::Node *node) noexcept;
 
-    // The trees of a list that no reader is in: at once, or by steps.  A step
-    // returns true if it is to be called again with the same list; until then the
-    // first node stays.  The first call only makes garbage of the list, and the
-    // steps are made on behalf of one list at a time: so any number of lists that
-    // are called for in turn get no more than one step done.
+    // Frees the trees of a list that no reader is in: at once, or in steps.
+    //
+    // step() is called again with the same list while it returns true, and the first node
+    // of the list stays until it does not.  The first call only adds the list to the
+    // garbage.  If others are being freed, it returns false: their steps free this list,
+    // too.  So one round of calls for many lists does the work of one step.
     void free(MappingSet::Node *trees) noexcept;
     bool step(MappingSet::Node *trees) noexcept;
 

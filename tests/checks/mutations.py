@@ -44,11 +44,11 @@ MUTATIONS = (
     Mutation("engine/endpoint.cc", "const uint32_t refused = access & ~out.rights;",
              "const uint32_t refused = out.rights ? 0 : access;", "Map.MAP_6_NoWriteWithoutTheRight"),
     Mutation("engine/endpoint.cc", " || (access & ~out.rights) != 0) {", ") {",
-             "Lanes.MAP_6_FaultsAreNotRemembered"),
+             "ThreadCaches.MAP_6_FaultsAreNotRemembered"),
     Mutation("engine/endpoint.cc", " || !here->mappings.holds(hit.stamp)", "",
-             "Lanes.UNM_5_NotBeyondTheMapping"),
+             "ThreadCaches.UNM_5_NotBeyondTheMapping"),
     Mutation("engine/endpoint.cc", "shared.attachments.peek() != hit.attachments || ", "",
-             "Lanes.DET_4_NotBeyondTheAttachment"),
+             "ThreadCaches.DET_4_NotBeyondTheAttachment"),
     # Requests
     Mutation("engine/requests.cc", "if (request.reserved != 0) {", "if (false) {",
              "Attach.ATT_1_ReservedNotZeroIsInval"),
@@ -90,7 +90,7 @@ MUTATIONS = (
     # The device
     Mutation("engine/engine.cc", "reset(settings_.boot_bypass);", "reset(bypass());",
              "Reset.CFG_5_SystemResetRestoresBypass"),
-    Mutation("engine/engine.cc", "    settle(endpoints_);\n    return true;",
+    Mutation("engine/engine.cc", "    tell_and_switch(endpoints_);\n    return true;",
              "    return true;", "Order.W23_BypassWriteIsOneSwitchForAll"),
     Mutation("engine/engine.cc", "shared_.faults.close(endpoint.fault_source);", "",
              "Faults.W18_RetiredEndpointsRecordsAreDiscarded"),
