@@ -4,83 +4,86 @@
 //
 // IOMMU nodes come first, because whatever points to one does so with a 16-bit
 // offset.  An MMIO IOMMU that manages nothing has no node: nothing would refer to
-// it, and guests ignore such nodes.  A PCI one has a node all the same, and a range
-// that refers to it and names a function that no machine has: Linux gives such an
-// IOMMU a firmware node only for the sake of a range, takes one without for the
-// IOMMU of every device that has none, and crashes.
+// it, and guests ignore such nodes.
+//
+// A PCI IOMMU that manages nothing has a node all the same, and a range that refers to it.
+// The range names a function that no machine has.  Without it Linux gives the IOMMU no
+// firmware node, takes it for the IOMMU of every device that has none, and crashes.
+#include "base/bytes.h"
+#include "base/error.h"
+#include "topology/model.h"
+#include "topology/text.h"
+
+#include <viommu/topology.h>
+
 #include <cstdint>
 #include <limits>
 #include <vector>
 
-#include "topology/bytes.h"
-#include "topology/model.h"
-#include "topology/sentence.h"
-#include "viommu/viommu.h"
-
 namespace
 {
 
+using viommu::LittleEndianBytes;
+using viommu::Refusal;
 using viommu::topology::Iommu;
-using viommu::topology::LittleEndianBytes;
 using viommu::topology::MmioEndpoint;
 using viommu::topology::Model;
 using viommu::topology::PciRange;
-using viommu::topology::Refusal;
 
-constexpr std::size_t acpiHeaderSize = 36;
-constexpr std::size_t firstNode = 48; // offsets count from the table's start
-constexpr std::uint16_t rangeNodeSize = 24;
-constexpr std::uint16_t iommuNodeSize = 16;
-constexpr std::size_t max16 = std::numeric_limits<std::uint16_t>::max();
+constexpr size_t kAcpiHeaderSize = 36;
+constexpr size_t kFirstNode = 48; // offsets count from the table's start
+constexpr uint16_t kRangeNodeSize = 24;
+constexpr uint16_t kIommuNodeSize = 16;
+constexpr size_t kMax16 = std::numeric_limits<uint16_t>::max();
 // No function is in it: its endpoint IDs are those of transports, from 0 upwards.
-constexpr std::uint16_t emptySegment = VIOMMU_SEGMENT_MMIO;
+constexpr uint16_t kEmptySegment = VIOMMU_SEGMENT_MMIO;
 
-enum class NodeType : std::uint8_t {
-    pciRange = 1,
-    mmioEndpoint = 2,
-    pciIommu = 3,
-    mmioIommu = 4,
+enum class NodeType : uint8_t {
+    PciRange = 1,
+    MmioEndpoint = 2,
+    PciIommu = 3,
+    MmioIommu = 4,
 };
 
-void putNodeHeader(LittleEndianBytes &table, NodeType type, std::uint16_t length)
+void put_node_header(LittleEndianBytes &table, NodeType type, uint16_t length)
 {
-    table.put(static_cast<std::uint8_t>(type));
-    table.put(std::uint8_t{0});
+    table.put(static_cast<uint8_t>(type));
+    table.put(uint8_t{0});
     table.put(length);
 }
 
-void putIommu(LittleEndianBytes &table, const Iommu &iommu)
+void put_iommu(LittleEndianBytes &table, const Iommu &iommu)
 {
     if (iommu.kind == VIOMMU_IOMMU_PCI) {
-        putNodeHeader(table, NodeType::pciIommu, iommuNodeSize);
+        put_node_header(table, NodeType::PciIommu, kIommuNodeSize);
         table.put(iommu.segment);
-        table.put(iommu.requesterId);
+        table.put(iommu.requester_id);
         table.zeros(8);
     } else {
-        putNodeHeader(table, NodeType::mmioIommu, iommuNodeSize);
+        put_node_header(table, NodeType::MmioIommu, kIommuNodeSize);
         table.zeros(4);
         table.put(iommu.base);
     }
 }
 
-void putRange(LittleEndianBytes &table, const PciRange &range, std::uint16_t outputNode)
+void put_range(LittleEndianBytes &table, const PciRange &range, uint16_t output_node)
 {
-    putNodeHeader(table, NodeType::pciRange, rangeNodeSize);
-    table.put(range.firstId());
+    put_node_header(table, NodeType::PciRange, kRangeNodeSize);
+    table.put(range.first_id());
     table.put(range.segment);
     table.put(range.segment);
     table.put(range.first);
     table.put(range.last);
-    table.put(outputNode);
+    table.put(output_node);
     table.zeros(6);
 }
 
-void putEndpoint(LittleEndianBytes &table, const MmioEndpoint &endpoint, std::uint16_t outputNode)
+void put_endpoint(LittleEndianBytes &table, const MmioEndpoint &endpoint, uint16_t output_node)
 {
-    putNodeHeader(table, NodeType::mmioEndpoint, rangeNodeSize);
+    put_node_header(table, NodeType::MmioEndpoint, kRangeNodeSize);
     table.put(endpoint.id);
     table.put(endpoint.base);
-    table.put(outputNode);
+    table.put(output_node);
     table.zeros(6);
 }
 
@@ -91,62 +94,62 @@ struct Listed {
 };
 
 // From the last function downwards, so that two IOMMUs never share one.
-PciRange functionThatNobodyHas(std::size_t position)
+PciRange function_that_nobody_has(size_t position)
 {
-    const auto requesterId = static_cast<std::uint16_t>(max16 - position);
-    return {emptySegment, requesterId, requesterId};
+    const auto requester_id = static_cast<uint16_t>(kMax16 - position);
+    return {kEmptySegment, requester_id, requester_id};
 }
 
-std::vector<Listed> listIommus(const Model &model)
+std::vector<Listed> list_iommus(const Model &model)
 {
     std::vector<Listed> list;
     for (const Iommu &iommu : model.iommus()) {
-        if (!iommu.managesNothing()) {
+        if (!iommu.manages_nothing()) {
             list.push_back({&iommu, iommu.ranges});
         } else if (iommu.kind == VIOMMU_IOMMU_PCI) {
-            list.push_back({&iommu, {functionThatNobodyHas(list.size())}});
+            list.push_back({&iommu, {function_that_nobody_has(list.size())}});
         }
     }
     return list;
 }
 
-LittleEndianBytes encodeViot(const Model &model)
+LittleEndianBytes encode_viot(const Model &model)
 {
-    const std::vector<Listed> iommus = listIommus(model);
-    std::size_t nodeCount = 0;
+    const std::vector<Listed> iommus = list_iommus(model);
+    size_t node_count = 0;
     for (const Listed &listed : iommus) {
-        nodeCount += 1 + listed.ranges.size() + listed.iommu->endpoints.size();
+        node_count += 1 + listed.ranges.size() + listed.iommu->endpoints.size();
     }
-    if (nodeCount > max16) {
-        throw Refusal("the VIOT table would need " + std::to_string(nodeCount) +
-                      " nodes, but it can count at most " + std::to_string(max16));
+    if (node_count > kMax16) {
+        throw Refusal("the VIOT table would need " + std::to_string(node_count) +
+                      " nodes, but it can count at most " + std::to_string(kMax16));
     }
     if (!iommus.empty()) {
-        const std::size_t lastOffset = firstNode + (iommus.size() - 1) * iommuNodeSize;
-        if (lastOffset > max16) {
+        const size_t last_offset = kFirstNode + (iommus.size() - 1) * kIommuNodeSize;
+        if (last_offset > kMax16) {
             throw Refusal("the VIOT table cannot refer to the node of IOMMU " +
-                          iommus.back().iommu->name + " at offset " + std::to_string(lastOffset) +
-                          ", beyond " + std::to_string(max16));
+                          iommus.back().iommu->name + " at offset " + std::to_string(last_offset) +
+                          ", beyond " + std::to_string(kMax16));
         }
     }
 
     LittleEndianBytes table;
-    table.put(static_cast<std::uint16_t>(nodeCount));
-    table.put(static_cast<std::uint16_t>(firstNode));
-    table.zeros(firstNode - acpiHeaderSize - table.size());
+    table.put(static_cast<uint16_t>(node_count));
+    table.put(static_cast<uint16_t>(kFirstNode));
+    table.zeros(kFirstNode - kAcpiHeaderSize - table.size());
     for (const Listed &listed : iommus) {
-        putIommu(table, *listed.iommu);
+        put_iommu(table, *listed.iommu);
     }
-    std::size_t offset = firstNode;
+    size_t offset = kFirstNode;
     for (const Listed &listed : iommus) {
-        const auto outputNode = static_cast<std::uint16_t>(offset);
+        const auto output_node = static_cast<uint16_t>(offset);
         for (const PciRange &range : listed.ranges) {
-            putRange(table, range, outputNode);
+            put_range(table, range, output_node);
         }
         for (const MmioEndpoint &endpoint : listed.iommu->endpoints) {
-            putEndpoint(table, endpoint, outputNode);
+            put_endpoint(table, endpoint, output_node);
         }
-        offset += iommuNodeSize;
+        offset += kIommuNodeSize;
     }
     return table;
 }
@@ -156,12 +159,12 @@ LittleEndianBytes encodeViot(const Model &model)
 size_t viommu_topology_viot(const ViommuTopology *topology, uint8_t *out, size_t cap, char *error,
                             size_t error_size) noexcept
 {
-    return viommu::topology::atBoundary<size_t>(error, error_size, 0, [&] {
+    return viommu::at_boundary<size_t>(error, error_size, 0, [&] {
         if (topology == nullptr) {
             throw Refusal("there is no topology to write a VIOT table from");
         }
-        const LittleEndianBytes table = encodeViot(topology->model);
-        table.copyTo(out, cap);
+        const LittleEndianBytes table = encode_viot(topology->model);
+        table.copy_to(out, cap);
         return table.size();
     });
 }

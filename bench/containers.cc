@@ -7,7 +7,7 @@
 //
 //   containers [--sizes=1000,100000] [--benchmark_...]
 //   containers --memory=CONTAINER/LAYOUT/SIZE   resident bytes per mapping, as JSON
-#include "engine/mapping_set.h"
+#include "mapping/mapping_set.h"
 
 #include <absl/container/btree_map.h>
 #include <benchmark/benchmark.h>

@@ -4,42 +4,22 @@
 // run out of memory say so in their own way, the others cannot throw.
 #include "engine.h"
 
-#include <cstdio>
-#include <new>
-#include <string>
+#include "base/error.h"
 
+#include <memory>
+
+using viommu::at_boundary;
 using viommu::big_lock;
+using viommu::Refusal;
 
 namespace
 {
-
-void set_error(char *error, size_t size, const char *message) noexcept
-{
-    if (error && size != 0) {
-        std::snprintf(error, size, "%s", message);
-    }
-}
 
 bool callbacks_complete(const ViommuCallbacks &callbacks) noexcept
 {
     return callbacks.resolve && callbacks.endpoint_id && callbacks.begin_switch &&
            callbacks.commit_switch && callbacks.set_translating && callbacks.notify_map &&
            callbacks.defer && callbacks.notify_unmap && callbacks.drop_cached;
-}
-
-// Runs `step`, which yields an error message, empty on success.
-template <typename Step> bool report_errors(char *error, size_t size, Step step) noexcept
-{
-    try {
-        const std::string message = step();
-        if (message.empty()) {
-            return true;
-        }
-        set_error(error, size, message.c_str());
-    } catch (const std::exception &exception) {
-        set_error(error, size, exception.what());
-    }
-    return false;
 }
 
 } // namespace
@@ -55,20 +35,12 @@ size_t viommu_regions_collect(const ViommuRegion *in, size_t user, size_t n, Vio
 ViommuEngine *viommu_engine_new(const ViommuEngineConfig *config, const ViommuCallbacks *callbacks,
                                 void *opaque, char *error, size_t error_size) noexcept
 {
-    try {
+    return at_boundary<ViommuEngine *>(error, error_size, nullptr, [&] {
         if (!callbacks_complete(*callbacks)) {
-            set_error(error, error_size, "a callback is missing");
-            return nullptr;
+            throw Refusal("a callback is missing");
         }
-        if (const char *reason = viommu::Settings::refuse(*config)) {
-            set_error(error, error_size, reason);
-            return nullptr;
-        }
-        return new ViommuEngine(*config, *callbacks, opaque);
-    } catch (const std::exception &exception) {
-        set_error(error, error_size, exception.what());
-        return nullptr;
-    }
+        return std::make_unique<ViommuEngine>(*config, *callbacks, opaque).release();
+    });
 }
 
 void viommu_engine_free(ViommuEngine *engine) noexcept
@@ -186,20 +158,19 @@ void viommu_engine_stats(const ViommuEngine *engine, ViommuStats *out) noexcept
 ViommuEndpoint *viommu_endpoint_new(ViommuEngine *engine, void *opaque, const ViommuRegion *regions,
                                     size_t region_count) noexcept
 {
-    big_lock.assert_held();
-    try {
+    return at_boundary<ViommuEndpoint *>(nullptr, 0, nullptr, [&] {
+        big_lock.assert_held();
         return engine->add_endpoint(opaque, {regions, region_count});
-    } catch (const std::bad_alloc &) {
-        return nullptr;
-    }
+    });
 }
 
 bool viommu_endpoint_set_hosts(ViommuEndpoint *endpoint, const ViommuHostDevice *hosts,
                                size_t count, char *error, size_t error_size) noexcept
 {
-    return report_errors(error, error_size, [&] {
+    return at_boundary(error, error_size, false, [&] {
         big_lock.assert_held();
-        return endpoint->engine.set_hosts(*endpoint, {hosts, count});
+        endpoint->engine.set_hosts(*endpoint, {hosts, count});
+        return true;
     });
 }
 
@@ -272,17 +243,19 @@ bool viommu_engine_save(ViommuEngine *engine, ViommuPut put, void *ctx) noexcept
 bool viommu_engine_load(ViommuEngine *engine, ViommuGet get, void *ctx, char *error,
                         size_t error_size) noexcept
 {
-    return report_errors(error, error_size, [&] {
+    return at_boundary(error, error_size, false, [&] {
         big_lock.assert_held();
-        return engine->load(get, ctx);
+        engine->load(get, ctx);
+        return true;
     });
 }
 
 bool viommu_engine_load_commit(ViommuEngine *engine, bool driven, char *error,
                                size_t error_size) noexcept
 {
-    return report_errors(error, error_size, [&] {
+    return at_boundary(error, error_size, false, [&] {
         big_lock.assert_held();
-        return engine->load_commit(driven);
+        engine->load_commit(driven);
+        return true;
     });
 }

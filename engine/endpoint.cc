@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "endpoint.h"
 
-#include "nodes.h"
+#include "mapping/blocks.h"
+#include "mapping/nodes.h"
 
 #include <utility>
 
@@ -25,7 +26,7 @@ const size_t Domain::kMemory = sizeof(Domain) + 128;
 Endpoint::Endpoint(Engine &owner, Shared &shared_state, void *endpoint_opaque,
                    std::unique_ptr<RegionList> reserved)
     : engine(owner), shared(shared_state), opaque(endpoint_opaque), fault_source(endpoint_opaque),
-      region_list(reserved.release()), lanes_(shared.lane_store)
+      region_list(reserved.release()), caches_(shared.cache_store)
 {
 }
 
@@ -35,7 +36,7 @@ Endpoint::~Endpoint()
 }
 
 // W20: every decision about one access is made here.
-wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
+wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Stamp &stamp,
                                ViommuTranslation &out) const
 {
     const auto answer = [&out](uint64_t phys, uint64_t mask, uint32_t rights, wire::Reason reason) {
@@ -67,7 +68,7 @@ wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
                             wire::Reason::Mapping)
                    : nothing(wire::Reason::Mapping);
     }
-    const std::optional<Mapping> mapping = here->mappings.find(iova, sighting);
+    const std::optional<Mapping> mapping = here->mappings.find(iova, stamp);
     if (!mapping) {
         return nothing(wire::Reason::Mapping);
     }
@@ -76,48 +77,48 @@ wire::Reason Endpoint::look_up(uint64_t iova, MappingSet::Sighting &sighting,
                   mapping->rights(), wire::Reason::Mapping);
 }
 
-wire::Reason Endpoint::look_up(uint64_t iova, Lane *lane, ViommuTranslation &out) const
+wire::Reason Endpoint::look_up(uint64_t iova, ThreadCache *cache, ViommuTranslation &out) const
 {
-    MappingSet::Sighting nowhere{};
-    Hit *const hit = lane ? &lane->hit(iova) : nullptr;
-    MappingSet::Sighting &sighting = hit ? hit->sighting : nowhere;
+    MappingSet::Stamp nowhere{};
+    Hit *const hit = cache ? &cache->hit(iova) : nullptr;
+    MappingSet::Stamp &stamp = hit ? hit->stamp : nowhere;
     if (hit) {
-        hit->route = Hit::kNoRoute;
+        hit->attachments = Hit::kNone;
     }
 
     // Without the version an answer could mix the attachment of one moment with
     // the bypass bit or the mappings of another.
-    const RouteVersion &version = shared.version;
+    const SequenceCounter &attachments_now = shared.attachments;
     wire::Reason reason;
     uint64_t noted;
     do {
-        noted = version.note();
-        sighting.leaf = nullptr;
-        reason = look_up(iova, sighting, out);
-    } while (!version.unchanged(noted));
+        noted = attachments_now.note();
+        stamp.leaf = nullptr;
+        reason = look_up(iova, stamp, out);
+    } while (!attachments_now.unchanged(noted));
 
-    if (hit && sighting.leaf) {
+    if (hit && stamp.leaf) {
         hit->base = iova & ~out.mask;
         hit->mask = out.mask;
         hit->phys = out.phys & ~out.mask;
         hit->rights = out.rights;
-        hit->route = noted;
+        hit->attachments = noted;
     }
     return reason;
 }
 
-// Whether the lane knows the answer, and it holds still.
-inline bool Endpoint::recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) const
+// Whether the cache knows the answer, and it holds still.
+inline bool Endpoint::recall(const ThreadCache &cache, uint64_t iova, ViommuTranslation &out) const
 {
-    const Hit &hit = lane.hit(iova);
+    const Hit &hit = cache.hit(iova);
     if ((iova & ~hit.mask) != hit.base) {
         return false;
     }
-    // In this order: if the routes have the version of then, the domain is the one
+    // In this order: if the attachments have the version of then, the domain is the one
     // of then, too.  Versions only grow, so all that compares was so at the moment
     // when the first was read.
     const Domain *const here = domain.load(std::memory_order_acquire);
-    if (shared.version.peek() != hit.route || !here->mappings.holds(hit.sighting)) {
+    if (shared.attachments.peek() != hit.attachments || !here->mappings.holds(hit.stamp)) {
         return false;
     }
     out.phys = hit.phys + (iova & hit.mask);
@@ -126,18 +127,19 @@ inline bool Endpoint::recall(const Lane &lane, uint64_t iova, ViommuTranslation 
     return true;
 }
 
-void Endpoint::translate_anew(uint64_t iova, uint32_t access, Lane *lane, ViommuTranslation &out)
+void Endpoint::translate_anew(uint64_t iova, uint32_t access, ThreadCache *cache,
+                              ViommuTranslation &out)
 {
-    const wire::Reason reason = look_up(iova, lane, out);
+    const wire::Reason reason = look_up(iova, cache, out);
     const uint32_t refused = access & ~out.rights; // MAP-6
     out.fault_queued = false;
     if (refused == 0) {
         if (access != 0) {
-            lane ? lane->count_translation() : lanes_.count_translation();
+            cache ? cache->count_translation() : caches_.count_translation();
         }
         return;
     }
-    lane ? lane->count_fault() : lanes_.count_fault();
+    cache ? cache->count_fault() : caches_.count_fault();
     out.phys = out.mask = 0;
     out.rights = 0;
     out.fault_queued = shared.faults.report(fault_source, iova, reason, refused);
@@ -148,13 +150,13 @@ void Endpoint::translate_anew(uint64_t iova, uint32_t access, Lane *lane, Viommu
 inline void Endpoint::translate(uint64_t iova, uint32_t access, ViommuTranslation &out)
 {
     access &= kAllRights;
-    Lane *const lane = lanes_.mine();
-    if (!lane || !recall(*lane, iova, out) || (access & ~out.rights) != 0) {
-        translate_anew(iova, access, lane, out);
+    ThreadCache *const cache = caches_.mine();
+    if (!cache || !recall(*cache, iova, out) || (access & ~out.rights) != 0) {
+        translate_anew(iova, access, cache, out);
         return;
     }
     if (access != 0) {
-        lane->count_translation();
+        cache->count_translation();
     }
     out.fault_queued = false;
 }

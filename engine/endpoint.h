@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Domains and endpoints: who translates through what.
+// Domains and endpoints: which mappings an endpoint's DMA goes through.
 //
 // An endpoint is one requester ID, a DMA address space.  It points to the
 // domain it is attached to; a domain exists as long as an endpoint does so.
 #pragma once
 
 #include "faults.h"
-#include "lanes.h"
 #include "locks.h"
-#include "mapping_set.h"
 #include "regions.h"
 #include "shared.h"
+#include "thread_cache.h"
 
-#include <viommu/viommu.h>
+#include "mapping/mapping_set.h"
+
+#include <viommu/engine.h>
 
 #include <atomic>
 #include <cstdint>
@@ -30,12 +31,12 @@ class Endpoint;
 class Domain : public ViommuDeferred
 {
 public:
-    Domain(uint32_t domain_id, bool is_bypass, Graveyard &graveyard,
+    Domain(uint32_t domain_id, bool is_bypass, Reclaimer &reclaimer,
            MappingSet &&initial = MappingSet())
         : ViommuDeferred{{}, free_deferred}, id(domain_id), bypass(is_bypass),
           mappings(std::move(initial))
     {
-        mappings.set_graveyard(&graveyard);
+        mappings.set_reclaimer(&reclaimer);
     }
 
     const uint32_t id;
@@ -49,25 +50,25 @@ public:
     size_t memory() const { return kMemory + mappings.memory(); }
 
 private:
-    static bool free_deferred(ViommuDeferred *remains)
+    static bool free_deferred(ViommuDeferred *object)
     {
-        delete static_cast<Domain *>(remains);
+        delete static_cast<Domain *>(object);
         return false;
     }
 };
 
-// A domain that readers may have in hand goes to the graveyard, not away.  So do
-// its mappings, on their own, as they may be many.
-struct BuryDomain {
-    Graveyard *graveyard;
+// Readers may be looking at a domain, so it is freed through the Reclaimer.  Its mappings
+// are deferred on their own: they may be many.
+struct DeferDomain {
+    Reclaimer *reclaimer;
 
     void operator()(Domain *domain) const
     {
         domain->mappings.clear();
-        graveyard->bury(*domain);
+        reclaimer->defer(*domain);
     }
 };
-using DomainPtr = std::unique_ptr<Domain, BuryDomain>;
+using DomainPtr = std::unique_ptr<Domain, DeferDomain>;
 
 // The reserved regions of an endpoint; readers may have an old list in hand.
 struct RegionList : ViommuDeferred {
@@ -125,7 +126,7 @@ public:
     // Not null.
     std::atomic<RegionList *> region_list;
 
-    // Changed between the two halves of a RouteChange only.
+    // Changed between the two halves of an AttachmentChange only.
     std::atomic<Domain *> domain{nullptr};
     std::atomic<bool> retired{false};
 
@@ -136,7 +137,7 @@ public:
     bool map_listener VIOMMU_GUARDED_BY(big_lock) = false;
     bool unmap_listener VIOMMU_GUARDED_BY(big_lock) = false;
 
-    // What QEMU was last told, and what Engine::settle() still has to tell.
+    // What QEMU was told last, and what Engine::tell_and_switch() has yet to tell.
     bool translating VIOMMU_GUARDED_BY(big_lock) = false;
     const Domain *left VIOMMU_GUARDED_BY(big_lock) = nullptr; // had mappings
     bool entered_translation VIOMMU_GUARDED_BY(big_lock) = false;
@@ -145,20 +146,19 @@ public:
     // A listener lacks something of its domain: it could not follow.
     bool behind VIOMMU_GUARDED_BY(big_lock) = false;
 
-    Counts counts() const VIOMMU_REQUIRES(big_lock) { return lanes_.counts(); }
-    // What threads remember is of no use any more.
-    void drop_lanes(Lane *&list) VIOMMU_REQUIRES(big_lock) { lanes_.drop(list); }
+    Counts counts() const VIOMMU_REQUIRES(big_lock) { return caches_.counts(); }
+    // The endpoint has left its domain: nothing in the caches of its threads is of use.
+    void drop_caches(ThreadCache *&list) VIOMMU_REQUIRES(big_lock) { caches_.drop(list); }
 
 private:
     // What is at `iova`, in `out` but for its last member, and the reason to refuse
     // what exceeds the rights.
-    wire::Reason look_up(uint64_t iova, MappingSet::Sighting &sighting,
-                         ViommuTranslation &out) const;
-    wire::Reason look_up(uint64_t iova, Lane *lane, ViommuTranslation &out) const;
-    inline bool recall(const Lane &lane, uint64_t iova, ViommuTranslation &out) const;
-    void translate_anew(uint64_t iova, uint32_t access, Lane *lane, ViommuTranslation &out);
+    wire::Reason look_up(uint64_t iova, MappingSet::Stamp &stamp, ViommuTranslation &out) const;
+    wire::Reason look_up(uint64_t iova, ThreadCache *cache, ViommuTranslation &out) const;
+    inline bool recall(const ThreadCache &cache, uint64_t iova, ViommuTranslation &out) const;
+    void translate_anew(uint64_t iova, uint32_t access, ThreadCache *cache, ViommuTranslation &out);
 
-    Lanes lanes_;
+    ThreadCaches caches_;
 };
 
 } // namespace viommu

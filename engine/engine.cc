@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "engine.h"
 
+#include "base/bytes.h"
+#include "base/error.h"
+
+#include <viommu/topology.h>
+
 #include <algorithm>
 #include <bit>
 #include <cassert>
@@ -83,12 +88,12 @@ void Engine::reset(bool bypass)
 void Engine::read_config(std::span<uint8_t, VIOMMU_CONFIG_SIZE> config) const
 {
     std::fill(config.begin(), config.end(), uint8_t{0});
-    wire::store(&config[0], settings_.page_size_mask);
-    wire::store(&config[8], settings_.input_start);
-    wire::store(&config[16], settings_.input_last);
-    wire::store(&config[24], settings_.domain_first);
-    wire::store(&config[28], settings_.domain_last);
-    wire::store(&config[32], settings_.probe_size);
+    store_little(&config[0], settings_.page_size_mask);
+    store_little(&config[8], settings_.input_start);
+    store_little(&config[16], settings_.input_last);
+    store_little(&config[24], settings_.domain_first);
+    store_little(&config[28], settings_.domain_last);
+    store_little(&config[32], settings_.probe_size);
     if (settings_.has_bypass_field()) {
         config[VIOMMU_CONFIG_BYPASS] = bypass() ? 1 : 0; // CFG-6
     }
@@ -106,10 +111,10 @@ bool Engine::write_bypass(uint8_t value)
         return false;
     }
     {
-        RouteChange change(shared_.version);
+        AttachmentChange change(shared_.attachments);
         shared_.bypass.store(wanted, std::memory_order_release);
     }
-    settle(endpoints_);
+    tell_and_switch(endpoints_);
     return true;
 }
 
@@ -136,9 +141,9 @@ bool Engine::pop_fault(std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE> record)
     }
     std::fill(record.begin(), record.end(), uint8_t{0}); // FLT-1
     record[0] = static_cast<uint8_t>(fault->reason);
-    wire::store(&record[4], fault->directions | wire::kFaultAddress);
-    wire::store(&record[8], *id);
-    wire::store(&record[16], fault->address);
+    store_little(&record[4], fault->directions | wire::kFaultAddress);
+    store_little(&record[8], *id);
+    store_little(&record[16], fault->address);
     return true;
 }
 
@@ -158,7 +163,7 @@ ViommuStats Engine::stats() const
     stats.mappings = mapping_count_;
     stats.domains = domains_.size();
     stats.memory = memory_;
-    stats.remembered = shared_.lane_store->memory();
+    stats.remembered = shared_.cache_store->memory();
     stats.lingering = lingering();
     return stats;
 }
@@ -167,13 +172,9 @@ ViommuStats Engine::stats() const
 
 ViommuEndpoint *Engine::add_endpoint(void *endpoint_opaque, std::span<const ViommuRegion> regions)
 {
-    if (!regions_valid(regions)) {
-        return nullptr;
-    }
+    check_regions(regions);
     Regions merged = merged_regions(settings_.regions, regions);
-    if (regions_unfit(merged, settings_.probe_size)) {
-        return nullptr;
-    }
+    check_merged_regions(merged, settings_.probe_size);
     auto endpoint = std::make_unique<ViommuEndpoint>(
         *this, shared_, endpoint_opaque,
         std::make_unique<RegionList>(std::move(merged), !regions.empty()));
@@ -194,29 +195,31 @@ std::string range_text(const ViommuRegion &region)
     return text;
 }
 
-// Why it cannot be assigned, empty if it can.
-std::string unfit_host(const ViommuHostDevice &host, const Regions &reserved,
-                       const Domain *domain, uint64_t granule)
+// Throws a Refusal if it cannot be assigned.
+void check_host(const ViommuHostDevice &host, const Regions &reserved, const Domain *domain,
+                uint64_t granule)
 {
+    const std::string name = host.name;
     const uint64_t smallest = host.page_sizes & -host.page_sizes;
     if (smallest > granule) {
-        return "its IOMMU on the host has no pages of less than " + std::to_string(smallest) +
-               " bytes, but the granule of the virtio-iommu is " + std::to_string(granule);
+        throw Refusal(name + ": its IOMMU on the host has no pages of less than " +
+                      std::to_string(smallest) +
+                      " bytes, but the granule of the virtio-iommu is " + std::to_string(granule));
     }
-    if (domain) {
-        for (const ViommuRegion &region : reserved) {
-            if (domain->mappings.overlaps(region.start, region.last)) {
-                return "its IOMMU on the host cannot map " + range_text(region) +
-                       ", where the guest has mapped memory for it already";
-            }
+    if (!domain) {
+        return;
+    }
+    for (const ViommuRegion &region : reserved) {
+        if (domain->mappings.overlaps(region.start, region.last)) {
+            throw Refusal(name + ": its IOMMU on the host cannot map " + range_text(region) +
+                          ", where the guest has mapped memory for it already");
         }
     }
-    return {};
 }
 
 } // namespace
 
-std::string Engine::set_hosts(Endpoint &endpoint, std::span<const ViommuHostDevice> hosts)
+void Engine::set_hosts(Endpoint &endpoint, std::span<const ViommuHostDevice> hosts)
 {
     Regions own;
     for (const ViommuHostDevice &host : hosts) {
@@ -225,15 +228,12 @@ std::string Engine::set_hosts(Endpoint &endpoint, std::span<const ViommuHostDevi
             reserved = regions_outside({host.usable, host.usable_count}, settings_.input_start,
                                        settings_.input_last);
         }
-        const std::string reason =
-            unfit_host(host, reserved, endpoint.stable_domain(), settings_.granule());
-        if (!reason.empty()) {
-            return host.name + (": " + reason);
-        }
+        check_host(host, reserved, endpoint.stable_domain(), settings_.granule());
         own.insert(own.end(), reserved.begin(), reserved.end());
-        if (const char *refusal =
-                regions_unfit(merged_regions(settings_.regions, own), settings_.probe_size)) {
-            return host.name + (std::string(": ") + refusal);
+        try {
+            check_merged_regions(merged_regions(settings_.regions, own), settings_.probe_size);
+        } catch (const Refusal &refusal) {
+            throw Refusal(host.name + (std::string(": ") + refusal.what()));
         }
     }
     auto fresh = std::make_unique<RegionList>(merged_regions(settings_.regions, own), !own.empty());
@@ -241,21 +241,20 @@ std::string Engine::set_hosts(Endpoint &endpoint, std::span<const ViommuHostDevi
     with_own_regions_ -= endpoint.own_regions() ? 1 : 0;
     with_own_regions_ += fresh->own ? 1 : 0;
     // Nothing is mapped in what becomes reserved: what translate() answers stays the same.
-    bury(*endpoint.region_list.exchange(fresh.release(), std::memory_order_acq_rel));
-    return {};
+    defer(*endpoint.region_list.exchange(fresh.release(), std::memory_order_acq_rel));
 }
 
 void Engine::retire(Endpoint &endpoint)
 {
     const DomainTable::node_type dying = unlink(endpoint);
     {
-        RouteChange change(shared_.version);
+        AttachmentChange change(shared_.attachments);
         point_to(endpoint, nullptr);
         endpoint.retired.store(true, std::memory_order_release);
     }
     Endpoint *const changed = &endpoint;
-    settle({&changed, 1});
-    drop_lanes({&changed, 1});
+    tell_and_switch({&changed, 1});
+    drop_caches({&changed, 1});
     set_listeners(endpoint, false, false);
     shared_.faults.close(endpoint.fault_source);
 }
@@ -294,7 +293,7 @@ void Engine::forget(std::span<const ViommuIdentity> gone)
         return;
     }
     {
-        RouteChange change(shared_.version);
+        AttachmentChange change(shared_.attachments);
         for (const ViommuIdentity &who : gone) {
             if (leaves(*who.endpoint)) {
                 point_to(*who.endpoint, nullptr);
@@ -304,21 +303,21 @@ void Engine::forget(std::span<const ViommuIdentity> gone)
     Endpoint *const only = gone.front().endpoint;
     const std::span<Endpoint *const> changed =
         gone.size() == 1 ? std::span(&only, 1) : std::span<Endpoint *const>(endpoints_);
-    settle(changed);
-    drop_lanes(changed);
+    tell_and_switch(changed);
+    drop_caches(changed);
     dying_.clear();
 }
 
-void Engine::drop_lanes(std::span<Endpoint *const> changed)
+void Engine::drop_caches(std::span<Endpoint *const> changed)
 {
-    Lane *dropped = nullptr;
+    ThreadCache *dropped = nullptr;
     for (Endpoint *endpoint : changed) {
         if (!endpoint->stable_domain()) {
-            endpoint->drop_lanes(dropped);
+            endpoint->drop_caches(dropped);
         }
     }
     if (dropped) {
-        LaneStore::bury(dropped, *this);
+        CacheStore::defer(dropped, *this);
     }
 }
 
@@ -378,13 +377,13 @@ Engine::DomainTable::node_type Engine::reattach(Endpoint &endpoint, Domain *targ
         target->endpoints.push_back(&endpoint);
     }
     {
-        RouteChange change(shared_.version);
+        AttachmentChange change(shared_.attachments);
         point_to(endpoint, target);
     }
     endpoint.behind = false;
     Endpoint *const changed = &endpoint;
-    settle({&changed, 1});
-    drop_lanes({&changed, 1});
+    tell_and_switch({&changed, 1});
+    drop_caches({&changed, 1});
     return dying;
 }
 
@@ -398,15 +397,15 @@ void Engine::point_to(Endpoint &endpoint, Domain *domain)
     endpoint.entered_mappings = domain && !domain->bypass;
 }
 
-void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments, bool bypass)
+void Engine::replace_all(DomainTable domains, std::span<Attachment> wanted, bool bypass)
 {
     {
-        RouteChange change(shared_.version);
+        AttachmentChange change(shared_.attachments);
         for (Endpoint *endpoint : endpoints_) {
             point_to(*endpoint, nullptr);
             endpoint->members.clear();
         }
-        for (Attachment &attachment : attachments) {
+        for (Attachment &attachment : wanted) {
             point_to(*attachment.endpoint, attachment.domain);
             attachment.endpoint->members = std::move(attachment.members);
         }
@@ -422,12 +421,12 @@ void Engine::replace_all(DomainTable domains, std::span<Attachment> attachments,
         memory_ += domain->memory();
     }
     shared_.faults.clear();
-    settle(endpoints_);
-    drop_lanes(endpoints_);
+    tell_and_switch(endpoints_);
+    drop_caches(endpoints_);
 }
 
 // DET-4, W23
-void Engine::settle(std::span<Endpoint *const> changed)
+void Engine::tell_and_switch(std::span<Endpoint *const> changed)
 {
     // Some listeners go with the switch, and those that come with it replay for
     // themselves what is mapped: before it is when each hears of everything once.
@@ -646,80 +645,71 @@ bool Engine::save(ViommuPut put, void *ctx) const
     return writer.ok();
 }
 
-std::string Engine::load(ViommuGet get, void *ctx)
+void Engine::load(ViommuGet get, void *ctx)
 {
     staged_.reset();
+    staged_ = std::make_unique<stream::Staged>(stream::read(get, ctx, settings_));
+}
+
+void Engine::load_commit(bool driven)
+{
+    const std::unique_ptr<stream::Staged> staged = std::move(staged_);
     try {
-        staged_ = std::make_unique<stream::Staged>(stream::read(get, ctx, settings_));
-        return {};
-    } catch (stream::Malformed &malformed) {
-        return std::move(malformed.message);
-    } catch (const std::bad_alloc &) {
-        return "out of memory";
+        put_in_force(staged.get(), driven);
+    } catch (...) {
+        device_reset();
+        throw;
     }
 }
 
-std::string Engine::load_commit(bool driven)
+void Engine::put_in_force(stream::Staged *staged, bool driven)
 {
-    const std::unique_ptr<stream::Staged> staged = std::move(staged_);
-    std::string error;
-    try {
-        if (!staged) {
-            throw stream::Malformed{"there is no loaded state"};
-        }
-        DomainTable domains;
-        std::vector<Attachment> attachments;
-        std::unordered_map<const Endpoint *, size_t> known; // index in attachments
+    if (!staged) {
+        throw Refusal("there is no loaded state");
+    }
+    DomainTable domains;
+    std::vector<Attachment> members;
+    std::unordered_map<const Endpoint *, size_t> known; // index in members
 
-        for (stream::StagedDomain &from : staged->domains) {
-            const std::string in_domain = " in domain " + std::to_string(from.id);
-            DomainPtr &domain =
-                domains.try_emplace(from.id, nullptr, BuryDomain{this}).first->second;
-            domain = make_domain(from.id, from.bypass, std::move(from.mappings));
+    for (stream::StagedDomain &from : staged->domains) {
+        const std::string in_domain = " in domain " + std::to_string(from.id);
+        DomainPtr &domain = domains.try_emplace(from.id, nullptr, DeferDomain{this}).first->second;
+        domain = make_domain(from.id, from.bypass, std::move(from.mappings));
 
-            for (const uint32_t id : from.endpoint_ids) {
-                const std::string subject = "endpoint " + std::to_string(id) + in_domain;
-                const std::optional<ViommuIdentity> who = resolve(id); // W4
-                if (!who) {
-                    throw stream::Malformed{subject + " does not exist here"};
-                }
-                Endpoint *const endpoint = who->endpoint;
-                const auto [entry, added] = known.emplace(endpoint, attachments.size());
-                if (added) {
-                    for (const ViommuRegion &region : endpoint->stable_regions()) {
-                        if (domain->mappings.overlaps(region.start, region.last)) {
-                            throw stream::Malformed{subject +
-                                                    " has a reserved region that is mapped"};
-                        }
+        for (const uint32_t id : from.endpoint_ids) {
+            const std::string subject = "endpoint " + std::to_string(id) + in_domain;
+            const std::optional<ViommuIdentity> who = resolve(id); // W4
+            if (!who) {
+                throw Refusal(subject + " does not exist here");
+            }
+            Endpoint *const endpoint = who->endpoint;
+            const auto [entry, added] = known.emplace(endpoint, members.size());
+            if (added) {
+                for (const ViommuRegion &region : endpoint->stable_regions()) {
+                    if (domain->mappings.overlaps(region.start, region.last)) {
+                        throw Refusal(subject + " has a reserved region that is mapped");
                     }
-                    attachments.push_back({endpoint, domain.get(), {who->member}});
-                    domain->endpoints.push_back(endpoint);
-                    continue;
                 }
-                Attachment &attachment = attachments[entry->second];
-                if (attachment.domain != domain.get()) {
-                    throw stream::Malformed{subject + " is also in another domain"};
-                }
-                if (std::find(attachment.members.begin(), attachment.members.end(), who->member) ==
-                    attachment.members.end()) {
-                    attachment.members.push_back(who->member);
-                }
+                members.push_back({endpoint, domain.get(), {who->member}});
+                domain->endpoints.push_back(endpoint);
+                continue;
+            }
+            Attachment &attachment = members[entry->second];
+            if (attachment.domain != domain.get()) {
+                throw Refusal(subject + " is also in another domain");
+            }
+            if (std::find(attachment.members.begin(), attachment.members.end(), who->member) ==
+                attachment.members.end()) {
+                attachment.members.push_back(who->member);
             }
         }
-        if (!driven && !settings_.linger) {
-            replace_all({}, {}, staged->bypass);
-            return error;
-        }
-        replace_all(std::move(domains), attachments, staged->bypass);
-        lingering_ = !driven; // W31
-        return error;
-    } catch (stream::Malformed &malformed) {
-        error = std::move(malformed.message); // must not throw before the reset
-    } catch (const std::bad_alloc &) {
-        error = "out of memory";
     }
-    device_reset();
-    return error;
+    if (!driven && !settings_.linger) {
+        replace_all({}, {}, staged->bypass);
+        return;
+    }
+    replace_all(std::move(domains), members, staged->bypass);
+    lingering_ = !driven; // W31
 }
 
 } // namespace viommu

@@ -4,20 +4,21 @@
 //
 // A change runs in this order, which is what isolation rests on:
 //   1. everything is checked and all memory is allocated;
-//   2. in a RouteChange, or in the container, translate() gets to see the new state;
-//   3. settle(): listeners drop what they have of the old state and learn the new
+//   2. in a AttachmentChange, or in the container, translate() gets to see the new state;
+//   3. tell_and_switch(): listeners drop what they have of the old state and learn the new
 //      mappings, then QEMU's memory topology is switched.
 // So nothing can be cached from the old state after it was told to be dropped.
 #pragma once
 
-#include "blocks.h"
 #include "endpoint.h"
 #include "settings.h"
 #include "shared.h"
 #include "stream.h"
 #include "wire.h"
 
-#include <viommu/viommu.h>
+#include "mapping/blocks.h"
+
+#include <viommu/engine.h>
 
 #include <atomic>
 #include <cstdint>
@@ -25,13 +26,12 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <string>
 #include <vector>
 
 namespace viommu
 {
 
-class Engine : private Graveyard
+class Engine : private Reclaimer
 {
 public:
     Engine(const ViommuEngineConfig &config, const ViommuCallbacks &callbacks, void *opaque);
@@ -70,10 +70,11 @@ public:
     ViommuStats stats() const VIOMMU_REQUIRES(big_lock);
 
     // Endpoints
+    // Throws a Refusal if the regions cannot be.
     ViommuEndpoint *add_endpoint(void *endpoint_opaque, std::span<const ViommuRegion> regions)
         VIOMMU_REQUIRES(big_lock);
-    // Why these cannot share the endpoint, empty on success.
-    std::string set_hosts(Endpoint &endpoint, std::span<const ViommuHostDevice> hosts)
+    // Throws a Refusal if these cannot share the endpoint.
+    void set_hosts(Endpoint &endpoint, std::span<const ViommuHostDevice> hosts)
         VIOMMU_REQUIRES(big_lock);
     void retire(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
     void remove_endpoint(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
@@ -83,10 +84,10 @@ public:
     void forget(std::span<const ViommuIdentity> gone) VIOMMU_REQUIRES(big_lock);
     bool must_translate(const Endpoint &endpoint) const VIOMMU_REQUIRES(big_lock);
 
-    // Migration.  The strings are empty on success.
+    // Migration.  Loading throws a Refusal.
     bool save(ViommuPut put, void *ctx) const VIOMMU_REQUIRES(big_lock);
-    std::string load(ViommuGet get, void *ctx) VIOMMU_REQUIRES(big_lock);
-    std::string load_commit(bool driven) VIOMMU_REQUIRES(big_lock);
+    void load(ViommuGet get, void *ctx) VIOMMU_REQUIRES(big_lock);
+    void load_commit(bool driven) VIOMMU_REQUIRES(big_lock);
 
 private:
     using DomainTable = std::map<uint32_t, DomainPtr>;
@@ -109,10 +110,10 @@ private:
         return (negotiated_ & feature) != 0;
     }
 
-    void bury(ViommuDeferred &remains) noexcept override { callbacks_.defer(opaque_, &remains); }
+    void defer(ViommuDeferred &object) noexcept override { callbacks_.defer(opaque_, &object); }
     DomainPtr make_domain(uint32_t id, bool bypass, MappingSet mappings = MappingSet())
     {
-        return DomainPtr(new Domain(id, bypass, *this, std::move(mappings)), BuryDomain{this});
+        return DomainPtr(new Domain(id, bypass, *this, std::move(mappings)), DeferDomain{this});
     }
 
     // tell(IOVA, size - 1, physical address, rights) for each block of the mapping.
@@ -137,48 +138,49 @@ private:
     // Steps 2 and 3 for one endpoint, whose new domain has room for it.  What
     // unlink() says comes back.
     DomainTable::node_type reattach(Endpoint &endpoint, Domain *target, std::vector<uintptr_t> members)
-        VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(routes);
+        VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(attachments);
     // Step 2 for one endpoint.
-    void point_to(Endpoint &endpoint, Domain *domain) VIOMMU_REQUIRES(big_lock, routes);
+    void point_to(Endpoint &endpoint, Domain *domain) VIOMMU_REQUIRES(big_lock, attachments);
     // Steps 2 and 3: replaces all domains and attachments.
     struct Attachment {
         Endpoint *endpoint;
         Domain *domain;
         std::vector<uintptr_t> members;
     };
-    void replace_all(DomainTable domains, std::span<Attachment> attachments, bool bypass)
+    void replace_all(DomainTable domains, std::span<Attachment> wanted, bool bypass)
         VIOMMU_REQUIRES(big_lock);
+    void put_in_force(stream::Staged *staged, bool driven) VIOMMU_REQUIRES(big_lock);
     void reset(bool bypass) VIOMMU_REQUIRES(big_lock);
     // Of those that are in no domain: what threads remember of them.
-    void drop_lanes(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock);
+    void drop_caches(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock);
     // False if a member has no ID, which is then not written.
     bool save_members(stream::Writer &writer, const Domain &domain) const VIOMMU_REQUIRES(big_lock);
     bool save_lingering(stream::Writer &writer) const VIOMMU_REQUIRES(big_lock);
 
     // Step 3
-    void settle(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock)
-        VIOMMU_EXCLUDES(routes);
+    void tell_and_switch(std::span<Endpoint *const> changed) VIOMMU_REQUIRES(big_lock)
+        VIOMMU_EXCLUDES(attachments);
     static bool mirrors(const Endpoint &endpoint) VIOMMU_REQUIRES(big_lock)
     {
         return endpoint.map_listener && endpoint.unmap_listener;
     }
     // What the endpoint's listeners have of a domain is void.
     void tell_left(const Endpoint &endpoint, const Domain &left) VIOMMU_REQUIRES(big_lock)
-        VIOMMU_EXCLUDES(routes);
+        VIOMMU_EXCLUDES(attachments);
     // As MappingSet::remove(), and tells listeners that mirror the mappings.
     std::optional<MappingSet::Removed> remove_telling_each(Domain &domain, uint64_t first,
                                                            uint64_t last) VIOMMU_REQUIRES(big_lock)
-        VIOMMU_EXCLUDES(routes);
+        VIOMMU_EXCLUDES(attachments);
     // False if a listener could not follow.
     bool notify_map(const Endpoint &endpoint, const Mapping &mapping) VIOMMU_REQUIRES(big_lock)
-        VIOMMU_EXCLUDES(routes);
+        VIOMMU_EXCLUDES(attachments);
     // The same for all endpoints of the domain; if it is false, nobody has it.
     bool tell_mapped(Domain &domain, const Mapping &mapping) VIOMMU_REQUIRES(big_lock)
-        VIOMMU_EXCLUDES(routes);
+        VIOMMU_EXCLUDES(attachments);
     void notify_unmap(const Endpoint &endpoint, const Mapping &mapping) VIOMMU_REQUIRES(big_lock)
-        VIOMMU_EXCLUDES(routes);
+        VIOMMU_EXCLUDES(attachments);
     void drop_cached(const Endpoint &endpoint, uint64_t first, uint64_t last)
-        VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(routes);
+        VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(attachments);
 
     Settings settings_; // changes before the first request only
     const ViommuCallbacks callbacks_;

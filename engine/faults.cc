@@ -6,7 +6,7 @@ namespace viommu
 
 void FaultQueue::set_live(bool live)
 {
-    FaultGuard guard(lock_);
+    const MutexLock guard(lock_);
     live_ = live;
     if (!live) {
         clear_locked();
@@ -16,7 +16,7 @@ void FaultQueue::set_live(bool live)
 bool FaultQueue::report(FaultSource &source, uint64_t address, wire::Reason reason,
                         uint32_t directions)
 {
-    FaultGuard guard(lock_);
+    const MutexLock guard(lock_);
     if (!live_ || source.closed_) {
         count_dropped();
         return false;
@@ -47,7 +47,7 @@ bool FaultQueue::report(FaultSource &source, uint64_t address, wire::Reason reas
 
 std::optional<Fault> FaultQueue::pop()
 {
-    FaultGuard guard(lock_);
+    const MutexLock guard(lock_);
     if (count_ == 0) {
         return std::nullopt;
     }
@@ -59,13 +59,13 @@ std::optional<Fault> FaultQueue::pop()
 
 std::optional<void *> FaultQueue::oldest()
 {
-    FaultGuard guard(lock_);
+    const MutexLock guard(lock_);
     return count_ == 0 ? std::nullopt : std::optional(at(0).source->opaque_);
 }
 
 void FaultQueue::close(FaultSource &source)
 {
-    FaultGuard guard(lock_);
+    const MutexLock guard(lock_);
     source.closed_ = true;
     size_t kept = 0;
     for (size_t i = 0; i < count_; i++) {
@@ -80,7 +80,7 @@ void FaultQueue::close(FaultSource &source)
 
 void FaultQueue::clear()
 {
-    FaultGuard guard(lock_);
+    const MutexLock guard(lock_);
     clear_locked();
 }
 

@@ -9,13 +9,13 @@
 // lock only, and calls nobody.
 #pragma once
 
-#include "locks.h"
 #include "wire.h"
+
+#include "base/mutex.h"
 
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <mutex>
 #include <optional>
 
 namespace viommu
@@ -33,7 +33,7 @@ public:
 private:
     friend class FaultQueue;
     void *const opaque_;
-    bool closed_ VIOMMU_GUARDED_BY(fault_lock) = false;
+    bool closed_ = false; // under the lock of the queue
 };
 
 struct Fault {
@@ -80,15 +80,15 @@ private:
         uint32_t directions;
     };
 
-    void clear_locked() VIOMMU_REQUIRES(fault_lock);
-    Record &at(size_t i) VIOMMU_REQUIRES(fault_lock) { return ring_[(head_ + i) % ring_.size()]; }
+    void clear_locked() VIOMMU_REQUIRES(lock_);
+    Record &at(size_t i) VIOMMU_REQUIRES(lock_) { return ring_[(head_ + i) % ring_.size()]; }
 
     const uint64_t page_mask_;
-    std::mutex lock_;
-    bool live_ VIOMMU_GUARDED_BY(fault_lock) = false;
-    std::array<Record, kFaultQueueSize> ring_ VIOMMU_GUARDED_BY(fault_lock){};
-    size_t head_ VIOMMU_GUARDED_BY(fault_lock) = 0;
-    size_t count_ VIOMMU_GUARDED_BY(fault_lock) = 0;
+    Mutex lock_;
+    bool live_ VIOMMU_GUARDED_BY(lock_) = false;
+    std::array<Record, kFaultQueueSize> ring_ VIOMMU_GUARDED_BY(lock_){};
+    size_t head_ VIOMMU_GUARDED_BY(lock_) = 0;
+    size_t count_ VIOMMU_GUARDED_BY(lock_) = 0;
     std::atomic<uint64_t> coalesced_{0};
     std::atomic<uint64_t> dropped_{0};
 };

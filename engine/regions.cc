@@ -3,6 +3,8 @@
 
 #include "wire.h"
 
+#include "base/error.h"
+
 #include <algorithm>
 
 namespace viommu
@@ -122,25 +124,26 @@ Regions regions_outside(std::span<const ViommuRange> usable, uint64_t first, uin
     return outside;
 }
 
-bool regions_valid(std::span<const ViommuRegion> regions)
+void check_regions(std::span<const ViommuRegion> regions)
 {
-    return std::all_of(regions.begin(), regions.end(), [](const ViommuRegion &region) {
-        return region.start <= region.last &&
-               (region.subtype == VIOMMU_RESV_RESERVED || region.subtype == VIOMMU_RESV_MSI);
-    });
+    for (const ViommuRegion &region : regions) {
+        if (region.start > region.last ||
+            (region.subtype != VIOMMU_RESV_RESERVED && region.subtype != VIOMMU_RESV_MSI)) {
+            throw Refusal("a reserved region is inverted or of an unknown subtype");
+        }
+    }
 }
 
-const char *regions_unfit(std::span<const ViommuRegion> merged, uint32_t probe_size)
+void check_merged_regions(std::span<const ViommuRegion> merged, uint32_t probe_size)
 {
     // PRB-D1: a list that is cut short would hide a region from the driver.
     if (merged.size() > probe_size / wire::kResvMemSize) {
-        return "the reserved regions do not fit in the PROBE properties area";
+        throw Refusal("the reserved regions do not fit in the PROBE properties area");
     }
     // RSV-2
     if (std::count_if(merged.begin(), merged.end(), is_msi) > 1) {
-        return "an endpoint cannot have more than one reserved region for MSIs";
+        throw Refusal("an endpoint cannot have more than one reserved region for MSIs");
     }
-    return nullptr;
 }
 
 const ViommuRegion *find_region(const Regions &regions, uint64_t address)

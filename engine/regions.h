@@ -3,7 +3,7 @@
 // Reserved regions: sorted, disjoint lists and the questions asked of them.
 #pragma once
 
-#include <viommu/viommu.h>
+#include <viommu/engine.h>
 
 #include <cstdint>
 #include <span>
@@ -29,11 +29,11 @@ Regions merged_regions(std::span<const ViommuRegion> first,
 // its ranges may touch, overlap and lie in any order.
 Regions regions_outside(std::span<const ViommuRange> usable, uint64_t first, uint64_t last);
 
-// True if all are well formed: not inverted, of a known subtype.
-bool regions_valid(std::span<const ViommuRegion> regions);
+// Throws a Refusal unless all are well formed: not inverted, of a known subtype.
+void check_regions(std::span<const ViommuRegion> regions);
 
-// Why merged regions cannot be presented to the guest, nullptr if they can.
-const char *regions_unfit(std::span<const ViommuRegion> merged, uint32_t probe_size);
+// Throws a Refusal if merged regions cannot be presented to the guest.
+void check_merged_regions(std::span<const ViommuRegion> merged, uint32_t probe_size);
 
 // These two want a merged list.
 const ViommuRegion *find_region(const Regions &regions, uint64_t address);

@@ -3,6 +3,8 @@
 // The request queue: parse, validate, commit.
 #include "engine.h"
 
+#include "base/bytes.h"
+
 #include <algorithm>
 #include <array>
 #include <new>
@@ -335,12 +337,12 @@ Status Engine::probe(const wire::ProbeRequest &request, std::span<uint8_t> area)
     // PRB-D1: that they fit is seen to before an endpoint gets them.
     uint8_t *at = area.data();
     for (const ViommuRegion &region : who->endpoint->stable_regions()) {
-        wire::store(at, wire::kPropertyResvMem);
-        wire::store(at + 2,
-                    static_cast<uint16_t>(wire::kResvMemSize - wire::kPropertyHeadSize)); // PRB-5
+        store_little(at, wire::kPropertyResvMem);
+        store_little(at + 2,
+                     static_cast<uint16_t>(wire::kResvMemSize - wire::kPropertyHeadSize)); // PRB-5
         at[4] = region.subtype;
-        wire::store(at + 8, region.start);
-        wire::store(at + 16, region.last);
+        store_little(at + 8, region.start);
+        store_little(at + 16, region.last);
         at += wire::kResvMemSize; // PRB-6
     }
     return Status::Ok;

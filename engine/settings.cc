@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "settings.h"
 
+#include "base/error.h"
+
 #include <bit>
 
 namespace viommu
@@ -31,36 +33,33 @@ uint64_t page_table_sizes(uint64_t granule)
     return sizes;
 }
 
-} // namespace
-
-const char *Settings::refuse(const ViommuEngineConfig &config)
+void check(const ViommuEngineConfig &config)
 {
     // FEA-2, FEA-3: the old BYPASS bit is among the unknown.
     if ((config.offered_features & ~kKnownFeatures) != 0) {
-        return "a feature is offered that this device does not implement";
+        throw Refusal("a feature is offered that this device does not implement");
     }
     if (config.page_size_mask == 0) {
-        return "the page size mask is empty"; // CFG-1
+        throw Refusal("the page size mask is empty"); // CFG-1
     }
     if (config.input_start > config.input_last) {
-        return "the input range is empty";
+        throw Refusal("the input range is empty");
     }
     if (config.domain_first > config.domain_last) {
-        return "the domain range is empty";
+        throw Refusal("the domain range is empty");
     }
     if (config.probe_size < VIOMMU_PROBE_SIZE_MIN || config.probe_size % 8 != 0) {
-        return "the PROBE size is less than 512 or not a multiple of 8";
+        throw Refusal("the PROBE size is less than 512 or not a multiple of 8");
     }
     // OPS-5: without a field for it nothing would tell the driver of the bypass.
     if (config.boot_bypass && !config.topology_array &&
         (config.offered_features & VIOMMU_F_BYPASS_CONFIG) == 0) {
-        return "boot bypass needs the BYPASS_CONFIG feature";
+        throw Refusal("boot bypass needs the BYPASS_CONFIG feature");
     }
-    if (!regions_valid(regions_of(config))) {
-        return "a reserved region is inverted or of an unknown subtype";
-    }
-    return regions_unfit(merged_regions(regions_of(config)), config.probe_size);
+    check_regions(regions_of(config));
 }
+
+} // namespace
 
 Settings::Settings(const ViommuEngineConfig &config)
     : offered(config.offered_features), page_size_mask(config.page_size_mask),
@@ -72,6 +71,8 @@ Settings::Settings(const ViommuEngineConfig &config)
       max_mappings(config.max_mappings), max_domains(config.max_domains),
       max_memory(config.max_memory), regions(merged_regions(regions_of(config)))
 {
+    check(config);
+    check_merged_regions(regions, probe_size);
     if (sparse_page_sizes) {
         page_size_mask = page_table_sizes(granule());
     }

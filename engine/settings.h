@@ -3,11 +3,12 @@
 // What an engine was created with, checked, and what follows from it alone.
 #pragma once
 
-#include "mapping_set.h"
 #include "regions.h"
 #include "wire.h"
 
-#include <viommu/viommu.h>
+#include "mapping/mapping.h"
+
+#include <viommu/engine.h>
 
 namespace viommu
 {
@@ -29,10 +30,7 @@ struct Settings {
     uint64_t max_memory;
     Regions regions;
 
-    // Why `config` cannot be, nullptr if it can.
-    static const char *refuse(const ViommuEngineConfig &config);
-
-    // Wants a config that is not refused.
+    // Throws a Refusal if `config` cannot be.
     explicit Settings(const ViommuEngineConfig &config);
 
     uint64_t granule() const { return page_size_mask & -page_size_mask; }

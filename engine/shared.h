@@ -4,8 +4,8 @@
 #pragma once
 
 #include "faults.h"
-#include "lanes.h"
 #include "locks.h"
+#include "thread_cache.h"
 
 #include <atomic>
 #include <cstdint>
@@ -17,10 +17,12 @@ namespace viommu
 struct Shared {
     Shared(bool boot_bypass, uint64_t granule) : bypass(boot_bypass), faults(granule) {}
 
-    RouteVersion version;
-    std::atomic<bool> bypass; // changed in a RouteChange only
+    // Of the domain of every endpoint and of `bypass`, which change in an AttachmentChange
+    // only.  It is never 0, Hit::kNone.
+    alignas(64) SequenceCounter attachments{2};
+    std::atomic<bool> bypass;
     FaultQueue faults;
-    const std::shared_ptr<LaneStore> lane_store = std::make_shared<LaneStore>();
+    const std::shared_ptr<CacheStore> cache_store = std::make_shared<CacheStore>();
 };
 
 } // namespace viommu

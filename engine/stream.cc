@@ -3,8 +3,12 @@
 
 #include "endpoint.h"
 
+#include "base/bytes.h"
+#include "base/error.h"
+
 #include <array>
 #include <set>
+#include <string>
 
 namespace viommu::stream
 {
@@ -24,20 +28,16 @@ public:
     {
         std::array<uint8_t, sizeof(T)> bytes;
         if (!get_(ctx_, bytes.data(), bytes.size())) {
-            throw Malformed{"the stream ends too early"};
+            throw Refusal("the stream ends too early");
         }
-        T value = 0;
-        for (const uint8_t byte : bytes) {
-            value = static_cast<T>(static_cast<T>(value << (sizeof(T) > 1 ? 8 : 0)) | byte);
-        }
-        return value;
+        return load_big<T>(bytes);
     }
 
     bool flag()
     {
         const auto value = number<uint8_t>();
         if (value > 1) {
-            throw Malformed{"a flag is neither 0 nor 1"};
+            throw Refusal("a flag is neither 0 nor 1");
         }
         return value == 1;
     }
@@ -53,17 +53,17 @@ void read_counted(Reader &reader, uint64_t limit, const std::string &what, ReadE
 {
     const auto count = reader.number<uint32_t>();
     if (count > limit) {
-        throw Malformed{what + ": " + std::to_string(count) + " are too many"};
+        throw Refusal(what + ": " + std::to_string(count) + " are too many");
     }
     uint32_t seen = 0;
     while (reader.flag()) {
         if (seen++ == count) {
-            throw Malformed{what + ": more than announced"};
+            throw Refusal(what + ": more than announced");
         }
         element();
     }
     if (seen != count) {
-        throw Malformed{what + ": fewer than announced"};
+        throw Refusal(what + ": fewer than announced");
     }
 }
 
@@ -82,16 +82,16 @@ public:
             const auto key = reader_.number<uint64_t>();
             StagedDomain domain = read_domain();
             if (domain.id != key) {
-                throw Malformed{name(domain) + " is filed under another ID"};
+                throw Refusal(name(domain) + " is filed under another ID");
             }
             if (!staged.domains.empty() && domain.id <= staged.domains.back().id) {
-                throw Malformed{name(domain) + " is out of order"};
+                throw Refusal(name(domain) + " is out of order");
             }
             staged.domains.push_back(std::move(domain));
         });
         staged.bypass = reader_.flag();
         if (staged.bypass && !settings_.can_bypass()) {
-            throw Malformed{"bypass is set, which this device does not offer"};
+            throw Refusal("bypass is set, which this device does not offer");
         }
         return staged;
     }
@@ -107,7 +107,7 @@ private:
         StagedDomain domain;
         domain.id = reader_.number<uint32_t>();
         if (!settings_.domain_in_range(domain.id)) {
-            throw Malformed{name(domain) + " is out of range"};
+            throw Refusal(name(domain) + " is out of range");
         }
         memory_ += Domain::kMemory;
         check_memory(domain);
@@ -116,22 +116,22 @@ private:
         while (reader_.flag()) {
             const auto id = reader_.number<uint32_t>();
             if (endpoints_.size() >= kMaxEndpoints) {
-                throw Malformed{"there are too many endpoints"};
+                throw Refusal("there are too many endpoints");
             }
             if (!endpoints_.insert(id).second) {
-                throw Malformed{"endpoint " + std::to_string(id) + " is listed twice"};
+                throw Refusal("endpoint " + std::to_string(id) + " is listed twice");
             }
             domain.endpoint_ids.push_back(id);
         }
         if (domain.endpoint_ids.empty()) {
-            throw Malformed{name(domain) + " has no endpoint"}; // DET-D1
+            throw Refusal(name(domain) + " has no endpoint"); // DET-D1
         }
         domain.bypass = reader_.flag();
         if (domain.bypass && !settings_.can_bypass()) {
-            throw Malformed{name(domain) + " bypasses, which this device does not offer"}; // BYP-3
+            throw Refusal(name(domain) + " bypasses, which this device does not offer"); // BYP-3
         }
         if (domain.bypass && !domain.mappings.empty()) {
-            throw Malformed{name(domain) + " bypasses, yet has mappings"}; // MAP-5
+            throw Refusal(name(domain) + " bypasses, yet has mappings"); // MAP-5
         }
         return domain;
     }
@@ -142,8 +142,8 @@ private:
     {
         const uint64_t memory = memory_ + domain.mappings.memory();
         if (memory - memory / 1024 > settings_.max_memory) {
-            throw Malformed{name(domain) + " takes more than is left of " +
-                            std::to_string(settings_.max_memory) + " bytes of max-memory"};
+            throw Refusal(name(domain) + " takes more than is left of " +
+                          std::to_string(settings_.max_memory) + " bytes of max-memory");
         }
     }
 
@@ -164,13 +164,13 @@ private:
 
                          if (settings_.check_mapping(mapping) != wire::Status::Ok ||
                              (mapping.flags & ~known) != 0) {
-                             throw Malformed{name(domain) + " has an impossible mapping"};
+                             throw Refusal(name(domain) + " has an impossible mapping");
                          }
                          if (!first && mapping.iova <= previous_last) {
-                             throw Malformed{name(domain) + " has mappings out of order"};
+                             throw Refusal(name(domain) + " has mappings out of order");
                          }
                          if (regions_overlap(settings_.regions, mapping.iova, mapping.last)) {
-                             throw Malformed{name(domain) + " maps a reserved region"}; // RSV-4
+                             throw Refusal(name(domain) + " maps a reserved region"); // RSV-4
                          }
                          domain.mappings.insert(mapping);
                          mappings_++;
@@ -192,9 +192,7 @@ private:
 template <typename T> void Writer::number(T value)
 {
     std::array<uint8_t, sizeof(T)> bytes;
-    for (size_t i = 0; i < sizeof(T); i++) {
-        bytes[i] = static_cast<uint8_t>(value >> (8 * (sizeof(T) - 1 - i)));
-    }
+    store_big(bytes.data(), value);
     put(bytes.data(), bytes.size());
 }
 

@@ -20,13 +20,13 @@
 // staged state is put in force.
 #pragma once
 
-#include "mapping_set.h"
 #include "settings.h"
 
-#include <viommu/viommu.h>
+#include "mapping/mapping_set.h"
+
+#include <viommu/engine.h>
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 namespace viommu::stream
@@ -42,11 +42,6 @@ struct StagedDomain {
 struct Staged {
     std::vector<StagedDomain> domains; // ascending by ID
     bool bypass = false;
-};
-
-// Thrown while reading: the stream is short or says something impossible.
-struct Malformed {
-    std::string message;
 };
 
 class Writer
@@ -74,6 +69,7 @@ private:
     bool ok_ = true;
 };
 
+// Throws a Refusal if the stream is short or says something impossible.
 Staged read(ViommuGet get, void *ctx, const Settings &settings);
 
 } // namespace viommu::stream

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// The byte forms of the virtio-iommu device: offsets, values, and checked
-// little-endian access.  Names follow the specification.
+// The byte forms of the virtio-iommu device: offsets, values, and checked access.  Names
+// follow the specification.
 #pragma once
+
+#include "base/bytes.h"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <span>
 
@@ -57,14 +58,6 @@ inline constexpr uint16_t kPropertyResvMem = 1;
 inline constexpr size_t kPropertyHeadSize = 4;
 inline constexpr size_t kResvMemSize = 24; // with the property's head
 
-// Stores `value` little-endian at `to`.
-template <typename T> inline void store(uint8_t *to, T value)
-{
-    for (size_t i = 0; i < sizeof(T); i++) {
-        to[i] = static_cast<uint8_t>(value >> (8 * i));
-    }
-}
-
 // Bytes that the guest controls, already copied out of its memory.
 class GuestBytes
 {
@@ -76,11 +69,7 @@ public:
     // The little-endian value at `offset`; the part of it beyond the end is 0.
     template <typename T> T get(size_t offset) const
     {
-        T value = 0;
-        for (size_t i = 0; i < sizeof(T) && offset + i < bytes_.size(); i++) {
-            value = static_cast<T>(value | static_cast<T>(T{bytes_[offset + i]} << (8 * i)));
-        }
-        return value;
+        return load_little<T>(bytes_.subspan(std::min(offset, bytes_.size())));
     }
 
 private:

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "topology/model.h"
+#include "model.h"
+
+#include "text.h"
+
+#include "base/error.h"
 
 #include <algorithm>
 #include <cstring>
@@ -11,18 +15,16 @@
 #include <unordered_map>
 #include <utility>
 
-#include "topology/sentence.h"
-
 namespace viommu::topology
 {
 
 namespace
 {
 
-using PciId = std::pair<std::uint16_t, std::uint16_t>; // segment, requester ID
+using PciId = std::pair<uint16_t, uint16_t>; // segment, requester ID
 
 // A C caller may have stored any number, which a C++ enumeration must not hold.
-unsigned kindNumber(const ViommuIommuDesc &iommu)
+unsigned kind_number(const ViommuIommuDesc &iommu)
 {
     static_assert(sizeof(iommu.kind) == sizeof(unsigned));
     unsigned number;
@@ -30,7 +32,7 @@ unsigned kindNumber(const ViommuIommuDesc &iommu)
     return number;
 }
 
-std::string busWindow(const ViommuRootBusDesc &bus)
+std::string bus_window(const ViommuRootBusDesc &bus)
 {
     char text[64];
     std::snprintf(text, sizeof(text), " (segment 0x%x, buses 0x%02x-0x%02x)",
@@ -45,30 +47,30 @@ class Checker
 public:
     explicit Checker(const ViommuMachineDesc &machine) : machine_(machine)
     {
-        checkArrays();
-        checkIommus();
-        checkRootBuses();
-        checkMmioEndpoints();
-        resolveClaims();
+        check_arrays();
+        check_iommus();
+        check_root_buses();
+        check_mmio_endpoints();
+        resolve_claims();
     }
 
-    const std::set<PciId> &iommuFunctions() const { return iommuFunctions_; }
+    const std::set<PciId> &iommu_functions() const { return iommu_functions_; }
 
     // Root buses by (segment, first bus).
-    const std::vector<std::size_t> &rootBusOrder() const { return rootBusOrder_; }
+    const std::vector<size_t> &root_bus_order() const { return root_bus_order_; }
 
-    std::uint32_t ownerOf(std::size_t rootBus) const { return owners_[rootBus]; }
+    uint32_t owner_of(size_t root_bus) const { return owners_[root_bus]; }
 
-    std::uint32_t ownerOf(const ViommuMmioEndpointDesc &endpoint) const
+    uint32_t owner_of(const ViommuMmioEndpointDesc &endpoint) const
     {
         if (endpoint.iommu != VIOMMU_NO_IOMMU) {
             return endpoint.iommu;
         }
-        return platformOwner_ != VIOMMU_NO_IOMMU ? platformOwner_ : taker_;
+        return platform_owner_ != VIOMMU_NO_IOMMU ? platform_owner_ : taker_;
     }
 
 private:
-    static void checkArray(const void *array, std::size_t count, const char *what)
+    static void check_array(const void *array, size_t count, const char *what)
     {
         if (array == nullptr && count != 0) {
             throw Refusal("the machine description counts " + std::to_string(count) + " " + what +
@@ -76,7 +78,7 @@ private:
         }
     }
 
-    static void checkName(const char *name, const char *what, std::size_t position)
+    static void check_name(const char *name, const char *what, size_t position)
     {
         if (name == nullptr) {
             throw Refusal(std::string(what) + " number " + std::to_string(position) +
@@ -84,7 +86,7 @@ private:
         }
     }
 
-    static void checkSegment(const char *what, const char *name, std::uint16_t segment)
+    static void check_segment(const char *what, const char *name, uint16_t segment)
     {
         if (segment == VIOMMU_SEGMENT_MMIO) {
             throw Refusal(std::string(what) + " " + name + " is in PCI segment " + hex(segment) +
@@ -92,33 +94,33 @@ private:
         }
     }
 
-    void checkArrays() const
+    void check_arrays() const
     {
-        checkArray(machine_.iommus, machine_.iommu_count, "IOMMUs");
-        checkArray(machine_.root_buses, machine_.root_bus_count, "root buses");
-        checkArray(machine_.mmio_endpoints, machine_.mmio_endpoint_count, "MMIO endpoints");
+        check_array(machine_.iommus, machine_.iommu_count, "IOMMUs");
+        check_array(machine_.root_buses, machine_.root_bus_count, "root buses");
+        check_array(machine_.mmio_endpoints, machine_.mmio_endpoint_count, "MMIO endpoints");
     }
 
-    void checkIommus()
+    void check_iommus()
     {
-        std::map<PciId, const char *> byFunction;
-        for (std::size_t i = 0; i < machine_.iommu_count; i++) {
+        std::map<PciId, const char *> by_function;
+        for (size_t i = 0; i < machine_.iommu_count; i++) {
             const ViommuIommuDesc &iommu = machine_.iommus[i];
-            checkName(iommu.name, "IOMMU", i);
-            const unsigned kind = kindNumber(iommu);
+            check_name(iommu.name, "IOMMU", i);
+            const unsigned kind = kind_number(iommu);
             if (kind == VIOMMU_IOMMU_PCI) {
-                checkSegment("IOMMU", iommu.name, iommu.segment);
+                check_segment("IOMMU", iommu.name, iommu.segment);
                 const PciId function{iommu.segment, iommu.requester_id};
-                const auto [other, isNew] = byFunction.emplace(function, iommu.name);
-                if (!isNew) {
+                const auto [other, is_new] = by_function.emplace(function, iommu.name);
+                if (!is_new) {
                     throw Refusal(std::string("IOMMUs ") + other->second + " and " + iommu.name +
                                   " are both at PCI address " +
-                                  pciAddress(iommu.segment, iommu.requester_id));
+                                  pci_address(iommu.segment, iommu.requester_id));
                 }
-                iommuFunctions_.insert(function);
+                iommu_functions_.insert(function);
             } else if (kind == VIOMMU_IOMMU_MMIO) {
-                const auto [other, isNew] = iommuByBase_.emplace(iommu.base, iommu.name);
-                if (!isNew) {
+                const auto [other, is_new] = iommu_by_base_.emplace(iommu.base, iommu.name);
+                if (!is_new) {
                     throw Refusal(std::string("IOMMUs ") + other->second + " and " + iommu.name +
                                   " are both at MMIO base " + hex(iommu.base));
                 }
@@ -129,84 +131,84 @@ private:
         }
     }
 
-    void checkRootBuses()
+    void check_root_buses()
     {
-        for (std::size_t i = 0; i < machine_.root_bus_count; i++) {
+        for (size_t i = 0; i < machine_.root_bus_count; i++) {
             const ViommuRootBusDesc &bus = machine_.root_buses[i];
-            checkName(bus.name, "root bus", i);
-            checkSegment("root bus", bus.name, bus.segment);
+            check_name(bus.name, "root bus", i);
+            check_segment("root bus", bus.name, bus.segment);
             if (bus.first_bus > bus.last_bus) {
-                throw Refusal("root bus " + busWindow(bus) +
+                throw Refusal("root bus " + bus_window(bus) +
                               " ends its window of bus numbers before it begins");
             }
-            const auto [other, isNew] = rootBusByName_.emplace(bus.name, i);
-            if (!isNew) {
+            const auto [other, is_new] = root_bus_by_name_.emplace(bus.name, i);
+            if (!is_new) {
                 throw Refusal("two root buses have one name: " +
-                              busWindow(machine_.root_buses[other->second]) + " and " +
-                              busWindow(bus));
+                              bus_window(machine_.root_buses[other->second]) + " and " +
+                              bus_window(bus));
             }
         }
 
-        rootBusOrder_.resize(machine_.root_bus_count);
-        std::iota(rootBusOrder_.begin(), rootBusOrder_.end(), std::size_t{0});
-        std::sort(rootBusOrder_.begin(), rootBusOrder_.end(), [this](std::size_t a, std::size_t b) {
+        root_bus_order_.resize(machine_.root_bus_count);
+        std::iota(root_bus_order_.begin(), root_bus_order_.end(), size_t{0});
+        std::sort(root_bus_order_.begin(), root_bus_order_.end(), [this](size_t a, size_t b) {
             const ViommuRootBusDesc &left = machine_.root_buses[a];
             const ViommuRootBusDesc &right = machine_.root_buses[b];
             return std::pair(left.segment, left.first_bus) <
                    std::pair(right.segment, right.first_bus);
         });
         // In this order, if any two windows overlap then so do two neighbours.
-        for (std::size_t i = 1; i < rootBusOrder_.size(); i++) {
-            const ViommuRootBusDesc &left = machine_.root_buses[rootBusOrder_[i - 1]];
-            const ViommuRootBusDesc &right = machine_.root_buses[rootBusOrder_[i]];
+        for (size_t i = 1; i < root_bus_order_.size(); i++) {
+            const ViommuRootBusDesc &left = machine_.root_buses[root_bus_order_[i - 1]];
+            const ViommuRootBusDesc &right = machine_.root_buses[root_bus_order_[i]];
             if (left.segment == right.segment && left.last_bus >= right.first_bus) {
-                throw Refusal("the bus numbers of root buses " + busWindow(left) + " and " +
-                              busWindow(right) + " overlap");
+                throw Refusal("the bus numbers of root buses " + bus_window(left) + " and " +
+                              bus_window(right) + " overlap");
             }
         }
     }
 
-    void checkMmioEndpoints()
+    void check_mmio_endpoints()
     {
-        std::map<std::uint16_t, const char *> byIndex;
-        std::map<std::uint64_t, const char *> byBase;
-        for (std::size_t i = 0; i < machine_.mmio_endpoint_count; i++) {
+        std::map<uint16_t, const char *> by_index;
+        std::map<uint64_t, const char *> by_base;
+        for (size_t i = 0; i < machine_.mmio_endpoint_count; i++) {
             const ViommuMmioEndpointDesc &endpoint = machine_.mmio_endpoints[i];
-            checkName(endpoint.name, "MMIO endpoint", i);
+            check_name(endpoint.name, "MMIO endpoint", i);
             const std::string name = endpoint.name;
             if (endpoint.iommu != VIOMMU_NO_IOMMU && endpoint.iommu >= machine_.iommu_count) {
                 throw Refusal("MMIO endpoint " + name + " names IOMMU number " +
                               std::to_string(endpoint.iommu) + ", but the machine has " +
                               std::to_string(machine_.iommu_count));
             }
-            const auto iommu = iommuByBase_.find(endpoint.base);
-            if (iommu != iommuByBase_.end()) {
+            const auto iommu = iommu_by_base_.find(endpoint.base);
+            if (iommu != iommu_by_base_.end()) {
                 throw Refusal("MMIO endpoint " + name + " is at MMIO base " + hex(endpoint.base) +
                               ", which is IOMMU " + iommu->second);
             }
-            const auto [sameIndex, newIndex] = byIndex.emplace(endpoint.index, endpoint.name);
-            if (!newIndex) {
-                throw Refusal(std::string("MMIO endpoints ") + sameIndex->second + " and " + name +
+            const auto [same_index, new_index] = by_index.emplace(endpoint.index, endpoint.name);
+            if (!new_index) {
+                throw Refusal(std::string("MMIO endpoints ") + same_index->second + " and " + name +
                               " both have index " + std::to_string(endpoint.index));
             }
-            const auto [sameBase, newBase] = byBase.emplace(endpoint.base, endpoint.name);
-            if (!newBase) {
-                throw Refusal(std::string("MMIO endpoints ") + sameBase->second + " and " + name +
+            const auto [same_base, new_base] = by_base.emplace(endpoint.base, endpoint.name);
+            if (!new_base) {
+                throw Refusal(std::string("MMIO endpoints ") + same_base->second + " and " + name +
                               " are both at MMIO base " + hex(endpoint.base));
             }
         }
     }
 
-    void resolveClaims()
+    void resolve_claims()
     {
         owners_.assign(machine_.root_bus_count, VIOMMU_NO_IOMMU);
-        for (std::uint32_t i = 0; i < machine_.iommu_count; i++) {
+        for (uint32_t i = 0; i < machine_.iommu_count; i++) {
             const ViommuIommuDesc &iommu = machine_.iommus[i];
             if (iommu.root_buses == nullptr && iommu.root_bus_count != 0) {
                 throw Refusal(std::string("IOMMU ") + iommu.name + " claims " +
                               std::to_string(iommu.root_bus_count) + " root buses but lists none");
             }
-            for (std::size_t k = 0; k < iommu.root_bus_count; k++) {
+            for (size_t k = 0; k < iommu.root_bus_count; k++) {
                 claim(i, iommu.root_buses[k]);
             }
             if (iommu.root_bus_count == 0) {
@@ -217,86 +219,86 @@ private:
                 taker_ = i;
             }
         }
-        for (std::size_t i = 0; i < machine_.root_bus_count; i++) {
+        for (size_t i = 0; i < machine_.root_bus_count; i++) {
             if (owners_[i] == VIOMMU_NO_IOMMU && !machine_.root_buses[i].bypass) {
                 owners_[i] = taker_;
             }
         }
     }
 
-    void claim(std::uint32_t iommu, const char *busName)
+    void claim(uint32_t iommu, const char *bus_name)
     {
         const std::string claimant = machine_.iommus[iommu].name;
-        if (busName == nullptr) {
+        if (bus_name == nullptr) {
             throw Refusal("IOMMU " + claimant + " claims a root bus without a name");
         }
-        if (std::strcmp(busName, VIOMMU_PLATFORM_BUS) == 0) {
+        if (std::strcmp(bus_name, VIOMMU_PLATFORM_BUS) == 0) {
             if (machine_.no_mmio_transports) {
-                throw Refusal("IOMMU " + claimant + " claims " + busName +
+                throw Refusal("IOMMU " + claimant + " claims " + bus_name +
                               ", but this machine has no virtio-mmio transports");
             }
-            claim(platformOwner_, iommu, busName);
+            claim(platform_owner_, iommu, bus_name);
             return;
         }
-        const auto found = rootBusByName_.find(busName);
-        if (found == rootBusByName_.end()) {
-            throw Refusal("IOMMU " + claimant + " claims root bus " + busName +
+        const auto found = root_bus_by_name_.find(bus_name);
+        if (found == root_bus_by_name_.end()) {
+            throw Refusal("IOMMU " + claimant + " claims root bus " + bus_name +
                           ", which does not exist");
         }
         if (machine_.root_buses[found->second].bypass) {
-            throw Refusal("IOMMU " + claimant + " claims root bus " + busName +
+            throw Refusal("IOMMU " + claimant + " claims root bus " + bus_name +
                           ", which is set to bypass IOMMUs");
         }
-        claim(owners_[found->second], iommu, busName);
+        claim(owners_[found->second], iommu, bus_name);
     }
 
-    void claim(std::uint32_t &owner, std::uint32_t iommu, const char *busName)
+    void claim(uint32_t &owner, uint32_t iommu, const char *bus_name)
     {
         const std::string claimant = machine_.iommus[iommu].name;
         if (owner == iommu) {
-            throw Refusal("IOMMU " + claimant + " claims root bus " + busName + " twice");
+            throw Refusal("IOMMU " + claimant + " claims root bus " + bus_name + " twice");
         }
         if (owner != VIOMMU_NO_IOMMU) {
-            throw Refusal(std::string("root bus ") + busName + " is claimed by two IOMMUs: " +
+            throw Refusal(std::string("root bus ") + bus_name + " is claimed by two IOMMUs: " +
                           machine_.iommus[owner].name + " and " + claimant);
         }
         owner = iommu;
     }
 
     const ViommuMachineDesc &machine_;
-    std::set<PciId> iommuFunctions_;
-    std::map<std::uint64_t, const char *> iommuByBase_;
-    std::unordered_map<std::string, std::size_t> rootBusByName_;
-    std::vector<std::size_t> rootBusOrder_;
-    std::vector<std::uint32_t> owners_;
-    std::uint32_t platformOwner_ = VIOMMU_NO_IOMMU; // of the MMIO endpoints, by claim
-    std::uint32_t taker_ = VIOMMU_NO_IOMMU;         // of all that nobody claims
+    std::set<PciId> iommu_functions_;
+    std::map<uint64_t, const char *> iommu_by_base_;
+    std::unordered_map<std::string, size_t> root_bus_by_name_;
+    std::vector<size_t> root_bus_order_;
+    std::vector<uint32_t> owners_;
+    uint32_t platform_owner_ = VIOMMU_NO_IOMMU; // of the MMIO endpoints, by claim
+    uint32_t taker_ = VIOMMU_NO_IOMMU;          // of all that nobody claims
 };
 
 // `whole` without the functions in `holes`, in order.
 std::vector<PciRange> subtract(const PciRange &whole, const std::set<PciId> &holes)
 {
     std::vector<PciRange> rest;
-    std::uint32_t first = whole.first; // wider than an ID: may step past 0xffff
+    uint32_t first = whole.first; // wider than an ID: may step past 0xffff
     for (auto hole = holes.lower_bound({whole.segment, whole.first});
          hole != holes.end() && hole->first == whole.segment && hole->second <= whole.last;
          ++hole) {
         if (hole->second > first) {
-            rest.push_back({whole.segment, static_cast<std::uint16_t>(first),
-                            static_cast<std::uint16_t>(hole->second - 1)});
+            rest.push_back({whole.segment, static_cast<uint16_t>(first),
+                            static_cast<uint16_t>(hole->second - 1)});
         }
         first = hole->second + 1u;
     }
     if (first <= whole.last) {
-        rest.push_back({whole.segment, static_cast<std::uint16_t>(first), whole.last});
+        rest.push_back({whole.segment, static_cast<uint16_t>(first), whole.last});
     }
     return rest;
 }
 
-void addWindow(std::vector<PciRange> &windows, const ViommuRootBusDesc &bus)
+void add_window(std::vector<PciRange> &windows, const ViommuRootBusDesc &bus)
 {
-    const auto first = static_cast<std::uint16_t>(bus.first_bus << 8);
-    const auto last = static_cast<std::uint16_t>(bus.last_bus << 8 | 0xff);
+    const auto first = static_cast<uint16_t>(bus.first_bus << 8);
+    const auto last = static_cast<uint16_t>(bus.last_bus << 8 | 0xff);
     if (!windows.empty() && windows.back().segment == bus.segment &&
         windows.back().last + 1 == first) {
         windows.back().last = last;
@@ -307,19 +309,18 @@ void addWindow(std::vector<PciRange> &windows, const ViommuRootBusDesc &bus)
 
 } // namespace
 
-bool Iommu::manages(std::uint32_t id) const
+bool Iommu::manages(uint32_t id) const
 {
     if (id >> 16 == VIOMMU_SEGMENT_MMIO) {
-        const auto found = std::lower_bound(endpoints.begin(), endpoints.end(), id,
-                                            [](const MmioEndpoint &endpoint, std::uint32_t wanted) {
-                                                return endpoint.id < wanted;
-                                            });
+        const auto found = std::lower_bound(
+            endpoints.begin(), endpoints.end(), id,
+            [](const MmioEndpoint &endpoint, uint32_t wanted) { return endpoint.id < wanted; });
         return found != endpoints.end() && found->id == id;
     }
     const auto found = std::lower_bound(
         ranges.begin(), ranges.end(), id,
-        [](const PciRange &range, std::uint32_t wanted) { return range.lastId() < wanted; });
-    return found != ranges.end() && found->firstId() <= id;
+        [](const PciRange &range, uint32_t wanted) { return range.last_id() < wanted; });
+    return found != ranges.end() && found->first_id() <= id;
 }
 
 Model::Model(const ViommuMachineDesc &machine)
@@ -327,31 +328,31 @@ Model::Model(const ViommuMachineDesc &machine)
     const Checker checked(machine);
 
     iommus_.reserve(machine.iommu_count);
-    for (std::size_t i = 0; i < machine.iommu_count; i++) {
+    for (size_t i = 0; i < machine.iommu_count; i++) {
         const ViommuIommuDesc &iommu = machine.iommus[i];
         iommus_.push_back(
             {iommu.name, iommu.kind, iommu.segment, iommu.requester_id, iommu.base, {}, {}});
     }
 
     std::vector<std::vector<PciRange>> windows(machine.iommu_count);
-    for (const std::size_t position : checked.rootBusOrder()) {
+    for (const size_t position : checked.root_bus_order()) {
         const ViommuRootBusDesc &bus = machine.root_buses[position];
-        const std::uint32_t owner = checked.ownerOf(position);
-        rootBusIommus_.emplace(bus.name, owner);
+        const uint32_t owner = checked.owner_of(position);
+        root_bus_iommus_.emplace(bus.name, owner);
         if (owner != VIOMMU_NO_IOMMU) {
-            addWindow(windows[owner], bus);
+            add_window(windows[owner], bus);
         }
     }
-    for (std::size_t i = 0; i < machine.iommu_count; i++) {
+    for (size_t i = 0; i < machine.iommu_count; i++) {
         for (const PciRange &window : windows[i]) {
-            std::ranges::copy(subtract(window, checked.iommuFunctions()),
+            std::ranges::copy(subtract(window, checked.iommu_functions()),
                               std::back_inserter(iommus_[i].ranges));
         }
     }
 
-    for (std::size_t i = 0; i < machine.mmio_endpoint_count; i++) {
+    for (size_t i = 0; i < machine.mmio_endpoint_count; i++) {
         const ViommuMmioEndpointDesc &endpoint = machine.mmio_endpoints[i];
-        const std::uint32_t owner = checked.ownerOf(endpoint);
+        const uint32_t owner = checked.owner_of(endpoint);
         if (owner != VIOMMU_NO_IOMMU) {
             iommus_[owner].endpoints.push_back(
                 {endpoint.name, VIOMMU_SEGMENT_MMIO << 16 | endpoint.index, endpoint.base, i});
@@ -362,22 +363,22 @@ Model::Model(const ViommuMachineDesc &machine)
     }
 }
 
-std::uint32_t Model::rootBusIommu(std::string_view name) const noexcept
+uint32_t Model::root_bus_iommu(std::string_view name) const noexcept
 {
-    const auto found = rootBusIommus_.find(name);
-    return found == rootBusIommus_.end() ? VIOMMU_NO_IOMMU : found->second;
+    const auto found = root_bus_iommus_.find(name);
+    return found == root_bus_iommus_.end() ? VIOMMU_NO_IOMMU : found->second;
 }
 
 } // namespace viommu::topology
 
-using viommu::topology::atBoundary;
+using viommu::at_boundary;
+using viommu::Refusal;
 using viommu::topology::Model;
-using viommu::topology::Refusal;
 
 ViommuTopology *viommu_topology_new(const ViommuMachineDesc *machine, char *error,
                                     size_t error_size) noexcept
 {
-    return atBoundary<ViommuTopology *>(error, error_size, nullptr, [&] {
+    return at_boundary<ViommuTopology *>(error, error_size, nullptr, [&] {
         if (machine == nullptr) {
             throw Refusal("there is no machine description");
         }
@@ -403,5 +404,5 @@ uint32_t viommu_topology_root_bus_iommu(const ViommuTopology *topology, const ch
     if (topology == nullptr || name == nullptr) {
         return VIOMMU_NO_IOMMU;
     }
-    return topology->model.rootBusIommu(name);
+    return topology->model.root_bus_iommu(name);
 }

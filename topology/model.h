@@ -14,8 +14,9 @@
 //   IDs that says the same in fewer items.  The requester ID of every PCI IOMMU,
 //   the owner or not, is left out of every range, so that no IOMMU is ever an
 //   endpoint of another.
-#ifndef VIOMMU_TOPOLOGY_MODEL_H
-#define VIOMMU_TOPOLOGY_MODEL_H
+#pragma once
+
+#include <viommu/topology.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -25,40 +26,38 @@
 #include <string_view>
 #include <vector>
 
-#include "viommu/viommu.h"
-
 namespace viommu::topology
 {
 
 struct PciRange {
-    std::uint16_t segment;
-    std::uint16_t first; // requester IDs, inclusive
-    std::uint16_t last;
+    uint16_t segment;
+    uint16_t first; // requester IDs, inclusive
+    uint16_t last;
 
-    std::uint32_t firstId() const { return std::uint32_t{segment} << 16 | first; }
-    std::uint32_t lastId() const { return std::uint32_t{segment} << 16 | last; }
+    uint32_t first_id() const { return uint32_t{segment} << 16 | first; }
+    uint32_t last_id() const { return uint32_t{segment} << 16 | last; }
 };
 
 struct MmioEndpoint {
     std::string name;
-    std::uint32_t id;
-    std::uint64_t base;
-    std::size_t position; // in ViommuMachineDesc::mmio_endpoints
+    uint32_t id;
+    uint64_t base;
+    size_t position; // in ViommuMachineDesc::mmio_endpoints
 };
 
 struct Iommu {
     std::string name;
     ViommuIommuKind kind;
-    std::uint16_t segment;     // PCI
-    std::uint16_t requesterId; // PCI
-    std::uint64_t base;        // MMIO
+    uint16_t segment;      // PCI
+    uint16_t requester_id; // PCI
+    uint64_t base;         // MMIO
 
     // What it manages: disjoint, in ascending order of IDs.
     std::vector<PciRange> ranges;
     std::vector<MmioEndpoint> endpoints;
 
-    bool managesNothing() const { return ranges.empty() && endpoints.empty(); }
-    bool manages(std::uint32_t id) const; // O(log n)
+    bool manages_nothing() const { return ranges.empty() && endpoints.empty(); }
+    bool manages(uint32_t id) const; // O(log n)
 };
 
 class Model
@@ -72,11 +71,11 @@ public:
 
     // Index of the manager of that root bus, or VIOMMU_NO_IOMMU.  Allocates nothing:
     // what fails to find the manager of a function lets it bypass.
-    std::uint32_t rootBusIommu(std::string_view name) const noexcept;
+    uint32_t root_bus_iommu(std::string_view name) const noexcept;
 
 private:
     std::vector<Iommu> iommus_;
-    std::map<std::string, std::uint32_t, std::less<>> rootBusIommus_;
+    std::map<std::string, uint32_t, std::less<>> root_bus_iommus_;
 };
 
 } // namespace viommu::topology
@@ -85,5 +84,3 @@ private:
 struct ViommuTopology {
     viommu::topology::Model model;
 };
-
-#endif

@@ -2,6 +2,12 @@
 //
 // What users write into the properties that QEMU has no type for.  The work is
 // linear in the length of the text, and nothing is allocated.
+#include "text.h"
+
+#include "base/error.h"
+
+#include <viommu/properties.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -11,9 +17,6 @@
 #include <string_view>
 #include <system_error>
 
-#include "topology/sentence.h"
-#include "viommu/viommu.h"
-
 namespace viommu::topology
 {
 
@@ -21,7 +24,7 @@ namespace
 {
 
 // With the longest value that is shown, every sentence fits into 256 bytes.
-constexpr std::size_t shownMax = 128;
+constexpr size_t kShownMax = 128;
 
 // A value as a sentence shows it: on one line, cut if it is long.
 class Shown
@@ -29,60 +32,60 @@ class Shown
 public:
     explicit Shown(std::string_view value) : text_{}
     {
-        constexpr std::string_view cut = "...";
-        const std::string_view start = value.substr(0, shownMax);
+        constexpr std::string_view kCut = "...";
+        const std::string_view start = value.substr(0, kShownMax);
         char *const end = std::transform(start.begin(), start.end(), text_.begin(), [](char c) {
             const auto byte = static_cast<unsigned char>(c);
             return byte < ' ' || byte == 0x7f ? '?' : c;
         });
-        if (value.size() > shownMax) {
-            std::copy(cut.begin(), cut.end(), end);
+        if (value.size() > kShownMax) {
+            std::copy(kCut.begin(), kCut.end(), end);
         }
     }
 
     const char *text() const { return text_.data(); }
 
 private:
-    std::array<char, shownMax + sizeof("...")> text_;
+    std::array<char, kShownMax + sizeof("...")> text_;
 };
 
 using Sentence = std::array<char, 256>;
 
 // All of `text` is the number: no blanks, no sign, no overflow.
-template <typename Number> bool parseNumber(std::string_view text, int base, Number &number)
+template <typename Number> bool parse_number(std::string_view text, int base, Number &number)
 {
     const char *const end = text.data() + text.size();
     const auto [rest, error] = std::from_chars(text.data(), end, number, base);
     return error == std::errc{} && rest == end;
 }
 
-bool parseAddress(std::string_view text, std::uint64_t &address)
+bool parse_address(std::string_view text, uint64_t &address)
 {
     if (text.starts_with("0x") || text.starts_with("0X")) {
         text.remove_prefix(2);
     }
-    return parseNumber(text, 16, address);
+    return parse_number(text, 16, address);
 }
 
 struct RegionFields {
-    std::uint64_t start;
-    std::uint64_t last;
-    std::uint32_t type;
+    uint64_t start;
+    uint64_t last;
+    uint32_t type;
 };
 
-bool parseFields(std::string_view text, RegionFields &fields)
+bool parse_fields(std::string_view text, RegionFields &fields)
 {
-    const std::size_t first = text.find(':');
+    const size_t first = text.find(':');
     if (first == std::string_view::npos) {
         return false;
     }
-    const std::size_t second = text.find(':', first + 1);
+    const size_t second = text.find(':', first + 1);
     if (second == std::string_view::npos) {
         return false;
     }
-    return parseAddress(text.substr(0, first), fields.start) &&
-           parseAddress(text.substr(first + 1, second - first - 1), fields.last) &&
-           parseNumber(text.substr(second + 1), 10, fields.type);
+    return parse_address(text.substr(0, first), fields.start) &&
+           parse_address(text.substr(first + 1, second - first - 1), fields.last) &&
+           parse_number(text.substr(second + 1), 10, fields.type);
 }
 
 struct LayoutName {
@@ -90,7 +93,7 @@ struct LayoutName {
     const char *name;
 };
 
-constexpr std::array<LayoutName, 3> layoutNames{{
+constexpr std::array<LayoutName, 3> kLayoutNames{{
     {VIOMMU_ARRAY_OFF, "off"},
     {VIOMMU_ARRAY_V2, "v2"},
     {VIOMMU_ARRAY_V3, "v3"},
@@ -104,10 +107,11 @@ bool viommu_region_parse(const char *text, ViommuRegion *region, char *error,
                          size_t error_size) noexcept
 {
     using namespace viommu::topology;
+    using viommu::copy_sentence;
     RegionFields fields{};
     Sentence sentence;
     // Elements of an array have no name, so the sentences give the value.
-    if (!parseFields(text, fields)) {
+    if (!parse_fields(text, fields)) {
         std::snprintf(sentence.data(), sentence.size(),
                       "reserved-regions: '%s' is not of the form START:LAST:TYPE with hexadecimal "
                       "addresses and a decimal type",
@@ -120,10 +124,10 @@ bool viommu_region_parse(const char *text, ViommuRegion *region, char *error,
                       "reserved-regions: type %u of '%s' is neither 0 (reserved) nor 1 (MSI)",
                       static_cast<unsigned>(fields.type), Shown(text).text());
     } else {
-        *region = {fields.start, fields.last, static_cast<std::uint8_t>(fields.type)};
+        *region = {fields.start, fields.last, static_cast<uint8_t>(fields.type)};
         return true;
     }
-    copySentence(sentence.data(), error, error_size);
+    copy_sentence(sentence.data(), error, error_size);
     return false;
 }
 
@@ -131,8 +135,9 @@ bool viommu_array_layout_parse(const char *text, ViommuArrayLayout *layout, char
                                size_t error_size) noexcept
 {
     using namespace viommu::topology;
+    using viommu::copy_sentence;
     const std::string_view wanted = text;
-    for (const LayoutName &entry : layoutNames) {
+    for (const LayoutName &entry : kLayoutNames) {
         if (wanted == entry.name) {
             *layout = entry.layout;
             return true;
@@ -141,13 +146,13 @@ bool viommu_array_layout_parse(const char *text, ViommuArrayLayout *layout, char
     Sentence sentence;
     std::snprintf(sentence.data(), sentence.size(), "topology: '%s' is neither off, v2 nor v3",
                   Shown(wanted).text());
-    copySentence(sentence.data(), error, error_size);
+    copy_sentence(sentence.data(), error, error_size);
     return false;
 }
 
 const char *viommu_array_layout_name(ViommuArrayLayout layout) noexcept
 {
-    for (const viommu::topology::LayoutName &entry : viommu::topology::layoutNames) {
+    for (const viommu::topology::LayoutName &entry : viommu::topology::kLayoutNames) {
         if (layout == entry.layout) {
             return entry.name;
         }
@@ -159,19 +164,20 @@ size_t viommu_root_bus_split(char *text, const char **names, size_t cap, char *e
                              size_t error_size) noexcept
 {
     using namespace viommu::topology;
+    using viommu::copy_sentence;
     const std::string_view all = text;
     if (all.empty()) {
-        copySentence("root-bus: the name is empty", error, error_size);
+        copy_sentence("root-bus: the name is empty", error, error_size);
         return 0;
     }
     if (all.front() == ':' || all.back() == ':' || all.find("::") != std::string_view::npos) {
         Sentence sentence;
         std::snprintf(sentence.data(), sentence.size(), "root-bus: '%s' contains an empty name",
                       Shown(all).text());
-        copySentence(sentence.data(), error, error_size);
+        copy_sentence(sentence.data(), error, error_size);
         return 0;
     }
-    const auto colons = static_cast<std::size_t>(std::count(all.begin(), all.end(), ':'));
+    const auto colons = static_cast<size_t>(std::count(all.begin(), all.end(), ':'));
     if (cap <= colons) {
         return colons + 1;
     }

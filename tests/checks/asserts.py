@@ -1,5 +1,5 @@
-#!/usr/bin/env python3
-# SPDX-License-Identifier: GPL-2.0-or-later
+#!/ usr / bin / env python3
+#SPDX - License - Identifier : GPL - 2.0 - or -later
 """Compares what can end the process with the table in docs/security.md.
 
 Every place in the sources that ends QEMU on purpose has a row "file | code | why
@@ -13,7 +13,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "security.md"
-ROOMS = ("engine", "topology", "acpi", "fdt", "hw", "include")
+ROOMS = ("base", "mapping", "engine", "topology", "acpi", "fdt", "hw", "include")
 ENDS = re.compile(r"\b(?:assert|abort|_?exit|g_assert\w*|g_error|g_abort|g_return\w*_if_fail|"
                   r"error_abort|error_fatal|hw_error|quick_exit|terminate|"
                   r"__builtin_(?:trap|unreachable)|qemu_build_not_reached\w*)\b\s*[(,;)]")

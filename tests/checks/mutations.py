@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROOMS = ("engine", "include", "topology", "tests/unit/engine")
+ROOMS = ("base", "engine", "include", "mapping", "topology", "tests/unit/engine")
 LIMIT = 120  # seconds for one test
 
 
@@ -44,11 +44,11 @@ MUTATIONS = (
     Mutation("engine/endpoint.cc", "const uint32_t refused = access & ~out.rights;",
              "const uint32_t refused = out.rights ? 0 : access;", "Map.MAP_6_NoWriteWithoutTheRight"),
     Mutation("engine/endpoint.cc", " || (access & ~out.rights) != 0) {", ") {",
-             "Lanes.MAP_6_FaultsAreNotRemembered"),
-    Mutation("engine/endpoint.cc", " || !here->mappings.holds(hit.sighting)", "",
-             "Lanes.UNM_5_NotBeyondTheMapping"),
-    Mutation("engine/endpoint.cc", "shared.version.peek() != hit.route || ", "",
-             "Lanes.DET_4_NotBeyondTheAttachment"),
+             "ThreadCaches.MAP_6_FaultsAreNotRemembered"),
+    Mutation("engine/endpoint.cc", " || !here->mappings.holds(hit.stamp)", "",
+             "ThreadCaches.UNM_5_NotBeyondTheMapping"),
+    Mutation("engine/endpoint.cc", "shared.attachments.peek() != hit.attachments || ", "",
+             "ThreadCaches.DET_4_NotBeyondTheAttachment"),
     # Requests
     Mutation("engine/requests.cc", "if (request.reserved != 0) {", "if (false) {",
              "Attach.ATT_1_ReservedNotZeroIsInval"),
@@ -90,7 +90,7 @@ MUTATIONS = (
     # The device
     Mutation("engine/engine.cc", "reset(settings_.boot_bypass);", "reset(bypass());",
              "Reset.CFG_5_SystemResetRestoresBypass"),
-    Mutation("engine/engine.cc", "    settle(endpoints_);\n    return true;",
+    Mutation("engine/engine.cc", "    tell_and_switch(endpoints_);\n    return true;",
              "    return true;", "Order.W23_BypassWriteIsOneSwitchForAll"),
     Mutation("engine/engine.cc", "shared_.faults.close(endpoint.fault_source);", "",
              "Faults.W18_RetiredEndpointsRecordsAreDiscarded"),
@@ -124,13 +124,13 @@ MUTATIONS = (
     Mutation("engine/stream.cc", "if (domain.bypass && !domain.mappings.empty()) {",
              "if (false) {", "LoadRefuses.W4_Malformed"),
     # The container
-    Mutation("engine/mapping_set.cc", "if (own(leaf->start[at]) <= mapping.last) {",
+    Mutation("mapping/mapping_set.cc", "if (own(leaf->start[at]) <= mapping.last) {",
              "if (own(leaf->start[at]) < mapping.last) {",
              "ByteGranule.MAP_2_OverlapInOneByte"),
-    Mutation("engine/mapping_set.cc", "if (low && low->last >= first && low->iova < first) {",
+    Mutation("mapping/mapping_set.cc", "if (low && low->last >= first && low->iova < first) {",
              "if (low && low->last > first && low->iova < first) {",
              "ByteGranule.MAP_2_OverlapInOneByte"),
-    Mutation("engine/mapping_set.cc", "poke(set_.discards_, own(set_.discards_) + 1);", "",
+    Mutation("mapping/mapping_set.cc", "poke(set_.generation_, own(set_.generation_) + 1);", "",
              "MappingSet.W7_W20_WhatIsSeenDuringARemovalHoldsNotAfterIt", "engine-mappings"),
 )
 
@@ -164,7 +164,8 @@ def copy_tree(to):
         "cpp = meson.get_compiler('cpp')\n"
         "viommu_inc = include_directories('include')\n"
         "gtest = dependency('gtest', main: true)\n"
-        "subdir('topology')\nsubdir('engine')\nsubdir('tests/unit/engine')\n",
+        "subdir('base')\nsubdir('topology')\n"
+        "subdir('mapping')\nsubdir('engine')\nsubdir('tests/unit/engine')\n",
         encoding="utf-8")
 
 

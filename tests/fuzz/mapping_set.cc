@@ -5,11 +5,13 @@
 // address where one begins or ends.
 //
 //   { step (1), addresses } ...
-#include "mapping_set.h"
 #include "check.h"
 #include "input.h"
 #include "model.h"
-#include "node_pool.h"
+
+#include "mapping/blocks.h"
+#include "mapping/mapping_set.h"
+#include "mapping/node_pool.h"
 
 #include <algorithm>
 #include <map>
@@ -93,21 +95,21 @@ public:
 };
 
 // Frees late, as if readers of old were still looking.
-class Cemetery final : public viommu::Graveyard
+class LateReclaimer final : public viommu::Reclaimer
 {
 public:
-    ~Cemetery()
+    ~LateReclaimer()
     {
-        for (ViommuDeferred *remains : buried_) {
-            while (remains->reclaim(remains)) {
+        for (ViommuDeferred *object : deferred_) {
+            while (object->reclaim(object)) {
             }
         }
     }
 
-    void bury(ViommuDeferred &remains) noexcept override { buried_.push_back(&remains); }
+    void defer(ViommuDeferred &object) noexcept override { deferred_.push_back(&object); }
 
 private:
-    std::vector<ViommuDeferred *> buried_;
+    std::vector<ViommuDeferred *> deferred_;
 };
 
 // Many addresses close together, some anywhere, some at the ends.
@@ -136,7 +138,7 @@ std::pair<uint64_t, uint64_t> range(Input &input)
 class Both
 {
 public:
-    explicit Both(Cemetery *cemetery) : set_(cemetery), buries_(cemetery != nullptr) {}
+    explicit Both(LateReclaimer *reclaimer) : set_(reclaimer), defers_(reclaimer != nullptr) {}
 
     void insert(const Mapping &mapping)
     {
@@ -190,7 +192,7 @@ public:
             found = set_.after(mapping);
         }
         FUZZ_CHECK(!found);
-        if (!buries_) {
+        if (!defers_) {
             FUZZ_CHECK_EQ(set_.memory(), viommu::NodePool::instance().use().nodes * 1024);
         }
     }
@@ -211,7 +213,7 @@ private:
 
     MappingSet set_;
     NaiveSet naive_;
-    const bool buries_;
+    const bool defers_;
 };
 
 // Hundreds of neighbours, upwards, downwards, or every other one first.
@@ -276,8 +278,8 @@ void check_regions(Input &input)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     Input input(data, size);
-    Cemetery cemetery;
-    Both both(input.flag() ? &cemetery : nullptr);
+    LateReclaimer reclaimer;
+    Both both(input.flag() ? &reclaimer : nullptr);
     for (size_t i = 0; i < kStepsMax && !input.empty(); i++) {
         switch (const uint8_t step = input.byte(); step % 16) {
         default: {

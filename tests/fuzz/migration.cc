@@ -23,10 +23,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < 3; i++) {
         world.add_endpoint(choose_regions(input, world.model().granule(), 1));
     }
-    constexpr std::array<uint32_t, 3> ids{1, 0x30, 0xffff0005};
+    constexpr std::array<uint32_t, 3> kIds{1, 0x30, 0xffff0005};
     const size_t count = world.endpoint_count();
-    for (size_t i = 0; i < std::min(count, ids.size()); i++) {
-        world.set_id(ids[i], ModelIdentity{i, i});
+    for (size_t i = 0; i < std::min(count, kIds.size()); i++) {
+        world.set_id(kIds[i], ModelIdentity{i, i});
         world.listen(i, World::Listening::Switches);
     }
     if (count != 0) {
@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if ((flags & 1) != 0) {
         // There is an older state to be replaced.
         const uint64_t granule = world.model().granule();
-        world.request(attach_bytes(3, ids[1], 0), 4);
+        world.request(attach_bytes(3, kIds[1], 0), 4);
         world.request(map_bytes(3, 2 * granule, 3 * granule - 1, 0, kRw), 4);
     }
 

@@ -22,9 +22,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     world.add_endpoint({{0x5000, 0x5fff, VIOMMU_RESV_RESERVED}});
     world.add_endpoint({});
     const size_t count = world.endpoint_count();
-    constexpr std::array<uint32_t, 3> ids{0x30, 0x38, 0xffff0005};
-    for (size_t i = 0; i < std::min(count, ids.size()); i++) {
-        world.set_id(ids[i], ModelIdentity{i, i});
+    constexpr std::array<uint32_t, 3> kIds{0x30, 0x38, 0xffff0005};
+    for (size_t i = 0; i < std::min(count, kIds.size()); i++) {
+        world.set_id(kIds[i], ModelIdentity{i, i});
         world.listen(i, World::Listening::Mirrors);
     }
     // The alias of one more function.

@@ -360,7 +360,7 @@ void check_viot(const ViommuTopology *topology, const ViommuMachineDesc &machine
                            [](uint8_t byte) { return byte == 0xaa; }));
     table.resize(36 + size);
     if (written != 0) {
-        check_same(expected, decodeViot(machine, table));
+        check_same(expected, decode_viot(machine, table));
     }
 }
 
@@ -391,9 +391,9 @@ void check_arrays(const ViommuTopology *topology, const MachineBytes &machine,
             FUZZ_CHECK(std::all_of(config.begin(), config.begin() + 36,
                                    [](uint8_t byte) { return byte == 0xaa; }));
             if (layout == VIOMMU_ARRAY_V2) {
-                decodeArrayV2(i, config, owners);
+                decode_array_v2(i, config, owners);
             } else {
-                decodeArrayV3(i, config, owners);
+                decode_array_v3(i, config, owners);
             }
         }
         if (all_fit) {
@@ -539,7 +539,7 @@ void check_tree(const ViommuTopology *topology, const MachineBytes &machine, con
     }
     Owners described = expected;
     std::erase_if(described.segments, [](const auto &entry) { return entry.first != 0; });
-    check_same(described, decodeFdt(machine.desc(), tree.fdt(), kPciHost));
+    check_same(described, decode_fdt(machine.desc(), tree.fdt(), kPciHost));
 }
 
 } // namespace

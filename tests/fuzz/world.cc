@@ -109,12 +109,12 @@ Settings choose_settings(Input &input)
     static constexpr std::array<uint64_t, 5> kMappings{1000, 4, 1, 0, 70};
     static constexpr std::array<uint32_t, 4> kDomainCounts{100, 2, 1, 0};
 
-    constexpr uint64_t all = VIOMMU_F_INPUT_RANGE | VIOMMU_F_DOMAIN_RANGE | VIOMMU_F_MAP_UNMAP |
-                             VIOMMU_F_PROBE | VIOMMU_F_MMIO | VIOMMU_F_BYPASS_CONFIG;
+    constexpr uint64_t kAll = VIOMMU_F_INPUT_RANGE | VIOMMU_F_DOMAIN_RANGE | VIOMMU_F_MAP_UNMAP |
+                              VIOMMU_F_PROBE | VIOMMU_F_MMIO | VIOMMU_F_BYPASS_CONFIG;
 
     Settings settings;
     ViommuEngineConfig &config = settings.config;
-    config.offered_features = all & ~uint64_t{input.byte()};
+    config.offered_features = kAll & ~uint64_t{input.byte()};
     config.page_size_mask = input.one_of(kMasks);
     std::tie(config.input_start, config.input_last) = input.one_of(kInputs);
     std::tie(config.domain_first, config.domain_last) = input.one_of(kDomains);

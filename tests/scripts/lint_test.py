@@ -15,17 +15,18 @@ SCRIPT = REPOSITORY / "scripts/lint"
 COMMANDS = ("bash", "cat", "dirname", "env", "find", "grep", "nproc", "sort", "xargs")
 
 UNLOCKED = """\
-#include "engine/locks.h"
+#include "base/mutex.h"
 struct Count {
-    int value VIOMMU_GUARDED_BY(viommu::fault_lock) = 0;
-    void add(std::mutex &lock) { viommu::FaultGuard guard(lock); value++; }
+    mutable viommu::Mutex lock;
+    int value VIOMMU_GUARDED_BY(lock) = 0;
+    void add() { viommu::MutexLock held(lock); value++; }
     int get() const { return value; }
 };
 int get(const Count &count) { return count.get(); }
 """
-LOCKED = UNLOCKED.replace("get() const", "get() const VIOMMU_REQUIRES(viommu::fault_lock)") \
+LOCKED = UNLOCKED.replace("get() const", "get() const VIOMMU_REQUIRES(lock)") \
     .replace("int get(const Count &count)",
-             "int get(const Count &count) VIOMMU_REQUIRES(viommu::fault_lock)")
+             "int get(const Count &count) VIOMMU_REQUIRES(count.lock)")
 OUT_OF_BOUNDS = """\
 #include "qemu/osdep.h"
 int last(VirtIODevice *vdev)

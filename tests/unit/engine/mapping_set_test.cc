@@ -2,9 +2,9 @@
 //
 // The container of mappings: against a naive model, and with readers beside the
 // writer.
-#include "mapping_set.h"
-#include "node_pool.h"
-#include "nodes.h"
+#include "mapping/mapping_set.h"
+#include "mapping/node_pool.h"
+#include "mapping/nodes.h"
 #include "readers.h"
 
 #include <gtest/gtest.h>
@@ -212,15 +212,15 @@ TEST(MappingSet, TheLastAddress)
 }
 
 // Collects what is to be reclaimed.
-class Waiting final : public Graveyard
+class Waiting final : public Reclaimer
 {
 public:
     ~Waiting() { finish(); }
-    void bury(ViommuDeferred &remains) noexcept override
+    void defer(ViommuDeferred &object) noexcept override
     {
-        buried++;
-        remains.link[0] = first_;
-        first_ = &remains;
+        deferrals++;
+        object.link[0] = first_;
+        first_ = &object;
     }
     // Calls each once; false if nothing is left.
     bool step()
@@ -240,7 +240,7 @@ public:
         while (step()) {
         }
     }
-    size_t buried = 0;
+    size_t deferrals = 0;
 
 private:
     ViommuDeferred *first_ = nullptr;
@@ -413,8 +413,8 @@ TEST(MappingSet, W22_ManyMappingsGoInOneStrokeAndAreFreedInBoundedSteps)
             std::shuffle(pages.begin(), pages.end(), std::mt19937_64(1));
         }
         const NodePool::Use before = use();
-        Waiting graveyard;
-        MappingSet set(&graveyard);
+        Waiting reclaimer;
+        MappingSet set(&reclaimer);
         for (const uint64_t page : pages) {
             set.insert(mapping_at(page, 1));
         }
@@ -427,13 +427,13 @@ TEST(MappingSet, W22_ManyMappingsGoInOneStrokeAndAreFreedInBoundedSteps)
         EXPECT_EQ(count_removed(set, 0, UINT64_MAX), kManySteps);
         EXPECT_TRUE(set.empty());
         EXPECT_FALSE(set.find(kPage));
-        EXPECT_EQ(graveyard.buried, 1u);
+        EXPECT_EQ(reclaimer.deferrals, 1u);
         EXPECT_EQ(use().nodes, full.nodes); // nothing was freed at once
 
         size_t steps = 0;
         for (bool more = true; more; steps++) {
             const NodePool::Use left = use();
-            more = graveyard.step();
+            more = reclaimer.step();
             // One beyond: the node that was waited with.
             EXPECT_LE(left.nodes - use().nodes, NodePool::kStep + 1);
             EXPECT_LE(left.chunks - use().chunks, NodePool::kStepChunks);
@@ -447,52 +447,52 @@ TEST(MappingSet, W22_ManyMappingsGoInOneStrokeAndAreFreedInBoundedSteps)
 TEST(MappingSet, W22_AllButTheEndsGoInOneStroke)
 {
     const size_t before = use().nodes;
-    Waiting graveyard;
-    MappingSet set(&graveyard);
+    Waiting reclaimer;
+    MappingSet set(&reclaimer);
     fill(set, kMany);
     const size_t nodes = use().nodes - before;
     EXPECT_EQ(count_removed(set, kPage, (kMany - 1) * kPage - 1), kMany - 2);
-    EXPECT_EQ(graveyard.buried, 1u);
+    EXPECT_EQ(reclaimer.deferrals, 1u);
     EXPECT_EQ(use().nodes - before, nodes);
     EXPECT_EQ(set.size(), 2u);
     expect_same(set.next(0), &static_cast<const Mapping &>(mapping_at(0, 1)));
     expect_same(set.next(1), &static_cast<const Mapping &>(mapping_at(kMany - 1, 1)));
-    graveyard.finish();
+    reclaimer.finish();
     EXPECT_LE(use().nodes - before, 2u);
 }
 
 TEST(MappingSet, W11_GarbageIsUsedBeforeMoreMemoryIs)
 {
-    Waiting graveyard;
-    MappingSet set(&graveyard);
+    Waiting reclaimer;
+    MappingSet set(&reclaimer);
     fill(set, kManySteps);
     const size_t chunks = use().chunks;
     set.clear();
-    graveyard.step();
+    reclaimer.step();
     // As fast as a driver may be: one step for each round.
     for (int round = 0; round < 5; round++) {
         fill(set, kManySteps / 2);
         EXPECT_LE(use().chunks, chunks);
         EXPECT_EQ(count_removed(set, 0, UINT64_MAX), kManySteps / 2);
-        graveyard.step();
+        reclaimer.step();
     }
     expect_equal(set, Model());
-    graveyard.finish();
+    reclaimer.finish();
 }
 
 TEST(MappingSet, W22_ManyListsGetOneStepAtATime)
 {
     const size_t before = use().nodes;
-    Waiting graveyard;
+    Waiting reclaimer;
     for (int i = 0; i < 20; i++) {
-        MappingSet set(&graveyard);
+        MappingSet set(&reclaimer);
         fill(set, kMany / 2);
         set.clear();
     }
-    EXPECT_EQ(graveyard.buried, 20u);
+    EXPECT_EQ(reclaimer.deferrals, 20u);
     for (bool more = true; more;) {
         const size_t left = use().nodes;
-        more = graveyard.step();
+        more = reclaimer.step();
         EXPECT_LE(left - use().nodes, NodePool::kStep + 1);
     }
     EXPECT_EQ(use().nodes, before);
@@ -538,13 +538,13 @@ TEST(MappingSet, W11_BytesPerMapping)
 }
 
 // Waits for the readers of the moment, as RCU does.
-class GracePeriods final : public Graveyard
+class GracePeriods final : public Reclaimer
 {
 public:
-    void bury(ViommuDeferred &remains) noexcept override
+    void defer(ViommuDeferred &object) noexcept override
     {
-        remains.link[0] = first_;
-        first_ = &remains;
+        object.link[0] = first_;
+        first_ = &object;
     }
     void reclaim()
     {
@@ -576,19 +576,19 @@ TEST(MappingSet, W7_W20_WhatIsSeenDuringARemovalHoldsNotAfterIt)
     const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     unsigned rounds = 0;
     while (rounds < kRounds && std::chrono::steady_clock::now() < limit) {
-        Waiting graveyard;
-        MappingSet set(&graveyard);
+        Waiting reclaimer;
+        MappingSet set(&reclaimer);
         fill(set, 20 * kBranch);
 
         std::atomic<uint64_t> looks{0};
         std::atomic<bool> over{false};
         bool held = false;
         std::thread reader([&] {
-            MappingSet::Sighting kept{};
+            MappingSet::Stamp kept{};
             while (!over) {
-                MappingSet::Sighting sighting{};
-                if (set.find(kTarget, sighting)) {
-                    kept = sighting;
+                MappingSet::Stamp stamp{};
+                if (set.find(kTarget, stamp)) {
+                    kept = stamp;
                     looks.fetch_add(1);
                 }
             }
@@ -611,8 +611,8 @@ TEST(MappingSet, W7_W20_WhatIsSeenDuringARemovalHoldsNotAfterIt)
 TEST(MappingSet, ReadersAlwaysSeeWhatStaysAndNeverWhatIsNot)
 {
     constexpr uint64_t kStable = 3000; // at every 64th page, never touched
-    GracePeriods graveyard;
-    MappingSet set(&graveyard);
+    GracePeriods reclaimer;
+    MappingSet set(&reclaimer);
     for (uint64_t i = 0; i < kStable; i++) {
         set.insert(mapping_at(64 * i, 1));
     }
@@ -668,7 +668,7 @@ TEST(MappingSet, ReadersAlwaysSeeWhatStaysAndNeverWhatIsNot)
             set.insert(mapping_at(64 * gap + page, 1));
         }
         ASSERT_EQ(count_removed(set, (64 * gap + 1) * kPage, (64 * gap + 63) * kPage - 1), 62u);
-        graveyard.reclaim();
+        reclaimer.reclaim();
     }
     stop = true;
     first.join();

@@ -268,16 +268,16 @@ TEST_F(ReservedMapping, RSV_5_TheMsiWindowCannotBeRead)
 // among the remembered answers.
 TEST_F(ReservedMapping, RSV_5_TheMsiWindowCannotBeReadAfterAWrite)
 {
-    constexpr uint64_t at = 0xfee00000;
-    constexpr uint64_t same_place = at - 0x1000 * 0x1000;
-    EXPECT_EQ(machine.map(1, same_place, same_place + 0xfff, 0x5000, R), OK);
+    constexpr uint64_t kAt = 0xfee00000;
+    constexpr uint64_t kSamePlace = kAt - 0x1000 * 0x1000;
+    EXPECT_EQ(machine.map(1, kSamePlace, kSamePlace + 0xfff, 0x5000, R), OK);
     for (int round = 0; round < 3; round++) {
-        EXPECT_EQ(machine.read(nic, same_place), 0x5000u);
-        EXPECT_EQ(machine.look(nic, at).rights, VIOMMU_WRITE);
-        EXPECT_EQ(machine.read(nic, at), FAULT);
-        EXPECT_EQ(machine.write(nic, at), at);
-        EXPECT_EQ(machine.read(nic, at), FAULT);
-        EXPECT_EQ(machine.write(nic, same_place), FAULT);
+        EXPECT_EQ(machine.read(nic, kSamePlace), 0x5000u);
+        EXPECT_EQ(machine.look(nic, kAt).rights, VIOMMU_WRITE);
+        EXPECT_EQ(machine.read(nic, kAt), FAULT);
+        EXPECT_EQ(machine.write(nic, kAt), kAt);
+        EXPECT_EQ(machine.read(nic, kAt), FAULT);
+        EXPECT_EQ(machine.write(nic, kSamePlace), FAULT);
     }
     EXPECT_EQ(machine.stats().faults, 9u);
 }

@@ -2,8 +2,8 @@
 //
 // Running out of memory at every allocation there is.
 #include "machine.h"
-#include "node_pool.h"
-#include "nodes.h"
+#include "mapping/node_pool.h"
+#include "mapping/nodes.h"
 
 #include <array>
 #include <cstddef>

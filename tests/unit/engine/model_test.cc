@@ -99,9 +99,9 @@ public:
                 }
             }
         }
-        mappings++;
+        mappings_++;
         for (uint64_t page = first; page <= last; page++) {
-            entry->second.pages[page] = {mappings, phys + (page - first) * kPage, rights};
+            entry->second.pages[page] = {mappings_, phys + (page - first) * kPage, rights};
         }
         return OK;
     }
@@ -177,7 +177,7 @@ private:
         domains.erase(*left);
     }
 
-    int mappings = 0;
+    int mappings_ = 0;
 };
 
 // As VFIO and vhost-vdpa: a copy of an endpoint's mappings, in something that

@@ -160,14 +160,14 @@ TEST_F(Blocked, UNM_4_RefusedUnmapTellsNothingOfTheOthers)
 // A host's IOMMU of 39 bits would drop the whole of a block that goes on behind them.
 TEST_F(Blocked, UNM_5_DET_4_BlocksLieInsideOneMapping)
 {
-    constexpr uint64_t end = uint64_t{1} << 39;
+    constexpr uint64_t kEnd = uint64_t{1} << 39;
     EXPECT_EQ(machine.attach(1, 0x30), OK);
     EXPECT_EQ(machine.attach(2, 0x38), OK);
     machine.listen(nic, true, true);
-    EXPECT_EQ(machine.map(1, end - 0x2000, end - 0x1001, 0x5000, R), OK);
-    EXPECT_EQ(machine.map(1, end - 0x1000, end - 1, 0x8000), OK);
-    EXPECT_EQ(machine.map(1, end, end + 0x1fff, 0x9000, W), OK);
-    EXPECT_EQ(machine.map(1, end + 0x2000, end + 0x2fff, 0x1000, 0), OK); // without rights
+    EXPECT_EQ(machine.map(1, kEnd - 0x2000, kEnd - 0x1001, 0x5000, R), OK);
+    EXPECT_EQ(machine.map(1, kEnd - 0x1000, kEnd - 1, 0x8000), OK);
+    EXPECT_EQ(machine.map(1, kEnd, kEnd + 0x1fff, 0x9000, W), OK);
+    EXPECT_EQ(machine.map(1, kEnd + 0x2000, kEnd + 0x2fff, 0x1000, 0), OK); // without rights
     const auto told_by_name = [this](const std::string &name) {
         Told told = machine.told();
         std::erase_if(told, [&](const std::string &line) { return !line.starts_with(name + " "); });
@@ -181,18 +181,18 @@ TEST_F(Blocked, UNM_5_DET_4_BlocksLieInsideOneMapping)
     EXPECT_EQ(machine.attach(2, 0x30), OK);
     EXPECT_EQ(told_by_name("unmap"), each);
 
-    EXPECT_EQ(machine.map(2, end - 0x2000, end - 0x1001, 0x5000, R), OK);
-    EXPECT_EQ(machine.map(2, end - 0x1000, end - 1, 0x8000), OK);
-    EXPECT_EQ(machine.map(2, end, end + 0x1fff, 0x9000, W), OK);
+    EXPECT_EQ(machine.map(2, kEnd - 0x2000, kEnd - 0x1001, 0x5000, R), OK);
+    EXPECT_EQ(machine.map(2, kEnd - 0x1000, kEnd - 1, 0x8000), OK);
+    EXPECT_EQ(machine.map(2, kEnd, kEnd + 0x1fff, 0x9000, W), OK);
     EXPECT_EQ(machine.unmap(2, 0, MAX), OK);
     EXPECT_EQ(told_by_name("unmap"), each);
 }
 
 TEST_F(Blocked, UNM_5_EachOfManyIsTold)
 {
-    constexpr uint64_t count = 300;
+    constexpr uint64_t kCount = 300;
     EXPECT_EQ(machine.attach(1, 0x30), OK);
-    for (uint64_t page = 0; page < count; page++) {
+    for (uint64_t page = 0; page < kCount; page++) {
         EXPECT_EQ(machine.map(1, page << 12, (page << 12) + 0xfff, 0x5000), OK);
     }
     machine.listen(nic, true, true);
@@ -203,11 +203,11 @@ TEST_F(Blocked, UNM_5_EachOfManyIsTold)
         EXPECT_EQ(machine.look(nic, iova).rights, 0u);
         next += 0x1000;
     };
-    EXPECT_EQ(machine.unmap(1, 2 << 12, ((count - 1) << 12) - 1), OK);
-    EXPECT_EQ(next, (count - 1) << 12);
+    EXPECT_EQ(machine.unmap(1, 2 << 12, ((kCount - 1) << 12) - 1), OK);
+    EXPECT_EQ(next, (kCount - 1) << 12);
     EXPECT_EQ(machine.stats().mappings, 3u);
     EXPECT_EQ(machine.look(nic, 0x1000).rights, RW);
-    EXPECT_EQ(machine.look(nic, (count - 1) << 12).rights, RW);
+    EXPECT_EQ(machine.look(nic, (kCount - 1) << 12).rights, RW);
     EXPECT_EQ(machine.unmap(1, 0x2000, 0x2fff), OK); // nothing
     EXPECT_EQ(machine.stats().mappings, 3u);
 }

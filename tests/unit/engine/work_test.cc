@@ -3,7 +3,7 @@
 // How much is done at once: requests that end many mappings free none of them,
 // but defer all together, and what was deferred is freed in bounded steps.
 #include "machine.h"
-#include "node_pool.h"
+#include "mapping/node_pool.h"
 
 namespace viommu::test
 {
@@ -34,7 +34,7 @@ protected:
         machine.hold();
         deferrals_ = machine.deferrals();
         nodes_ = nodes();
-        EXPECT_GT(nodes_ - before_, kPages / 50);
+        EXPECT_GT(nodes_ - before, kPages / 50);
     }
 
     // `deferred`: the nodes, and the domain if it ended, too.
@@ -45,10 +45,10 @@ protected:
         EXPECT_EQ(machine.look(nic, 0x1000).rights, 0u);
         EXPECT_EQ(machine.stats().mappings, 0u);
         machine.reclaim();
-        EXPECT_EQ(nodes(), before_);
+        EXPECT_EQ(nodes(), before);
     }
 
-    const size_t before_ = nodes();
+    const size_t before = nodes();
     Machine machine{Config().quota(kPages, 2)};
     Function &nic = machine.add(0x30);
 
@@ -116,7 +116,7 @@ TEST_F(Work, W22_W24_UnmapWithAListener)
     EXPECT_EQ(machine.unmap(1, 0, MAX), OK);
     EXPECT_LE(told, 16u); // the binary digits of kPages
     machine.reclaim();
-    EXPECT_EQ(nodes(), before_);
+    EXPECT_EQ(nodes(), before);
 }
 
 } // namespace

@@ -2,6 +2,12 @@
 //
 // Random machines, described in every way, read back by decoders that share no
 // code with the encoders, and held against a naive reading of the rules.
+#include "machine_builder.h"
+#include "owners.h"
+#include "tree.h"
+
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <random>
@@ -10,46 +16,40 @@
 #include <utility>
 #include <vector>
 
-#include <gtest/gtest.h>
-
-#include "machine.h"
-#include "owners.h"
-#include "tree.h"
-
 namespace viommu::test
 {
 
 namespace
 {
 
-constexpr std::uint16_t segmentCount = 3;
+constexpr uint16_t kSegmentCount = 3;
 
 class RandomMachine
 {
 public:
     explicit RandomMachine(unsigned seed) : random_(seed)
     {
-        addRootBuses();
-        addIommus();
-        addMmioEndpoints();
+        add_root_buses();
+        add_iommus();
+        add_mmio_endpoints();
     }
 
-    const Machine &machine() const { return machine_; }
+    const MachineBuilder &machine() const { return machine_; }
 
 private:
-    unsigned below(std::size_t limit) { return static_cast<unsigned>(random_() % limit); }
+    unsigned below(size_t limit) { return static_cast<unsigned>(random_() % limit); }
 
     bool once(unsigned in) { return below(in) == 0; }
 
-    void addRootBuses()
+    void add_root_buses()
     {
-        std::vector<std::set<unsigned>> starts(segmentCount);
+        std::vector<std::set<unsigned>> starts(kSegmentCount);
         const unsigned count = 1 + below(6);
         for (unsigned i = 0; i < count; i++) {
-            const std::size_t segment = once(3) ? 1 + below(segmentCount - 1) : 0;
+            const size_t segment = once(3) ? 1 + below(kSegmentCount - 1) : 0;
             starts[segment].insert(once(3) ? 0 : below(256));
         }
-        for (std::uint16_t segment = 0; segment < segmentCount; segment++) {
+        for (uint16_t segment = 0; segment < kSegmentCount; segment++) {
             for (auto start = starts[segment].begin(); start != starts[segment].end(); ++start) {
                 const auto next = std::next(start);
                 const unsigned limit = next == starts[segment].end() ? 255 : *next - 1;
@@ -58,8 +58,8 @@ private:
                 const bool bypass = once(4);
                 const std::string name =
                     "bus" + std::to_string(segment) + "." + std::to_string(*start);
-                machine_.rootBus(name, segment, static_cast<std::uint8_t>(*start),
-                                 static_cast<std::uint8_t>(last), bypass);
+                machine_.root_bus(name, segment, static_cast<uint8_t>(*start),
+                                  static_cast<uint8_t>(last), bypass);
                 if (!bypass) {
                     claimable_.push_back(name);
                 }
@@ -67,27 +67,27 @@ private:
         }
     }
 
-    std::uint16_t requesterId(std::uint16_t segment)
+    uint16_t requester_id(uint16_t segment)
     {
         if (once(4)) {
-            return static_cast<std::uint16_t>(random_());
+            return static_cast<uint16_t>(random_());
         }
         // At or around the ends of a window, where splitting goes wrong first.
-        const ViommuRootBusDesc &bus = machine_.rootBuses[below(machine_.rootBuses.size())];
+        const ViommuRootBusDesc &bus = machine_.root_buses[below(machine_.root_buses.size())];
         const unsigned edge = once(2) ? bus.first_bus * 256u : bus.last_bus * 256u + 255u;
         const unsigned id = edge + below(5) - 2;
-        return static_cast<std::uint16_t>(bus.segment == segment ? id : 8 * below(32));
+        return static_cast<uint16_t>(bus.segment == segment ? id : 8 * below(32));
     }
 
-    void addIommus()
+    void add_iommus()
     {
-        const unsigned pciCount = below(4);
-        const unsigned mmioCount = pciCount == 0 ? 1 : below(2);
-        const unsigned total = pciCount + mmioCount;
+        const unsigned pci_count = below(4);
+        const unsigned mmio_count = pci_count == 0 ? 1 : below(2);
+        const unsigned total = pci_count + mmio_count;
         const unsigned taker = once(5) ? total : below(total); // `total`: none
-        const unsigned mmioAt = below(total);
+        const unsigned mmio_at = below(total);
 
-        std::set<std::pair<std::uint16_t, std::uint16_t>> functions;
+        std::set<std::pair<uint16_t, uint16_t>> functions;
         for (unsigned i = 0; i < total; i++) {
             std::vector<std::string> claims;
             if (i != taker) {
@@ -101,36 +101,36 @@ private:
                 } while (!claimable_.empty() && once(3));
             }
             const std::string name = "iommu" + std::to_string(i);
-            if (mmioCount == 1 && i == mmioAt) {
-                machine_.mmioIommu(name, 0x0a003e00, claims);
+            if (mmio_count == 1 && i == mmio_at) {
+                machine_.mmio_iommu(name, 0x0a003e00, claims);
                 continue;
             }
-            const auto segment = static_cast<std::uint16_t>(once(10) ? below(segmentCount) : 0);
-            std::uint16_t function;
+            const auto segment = static_cast<uint16_t>(once(10) ? below(kSegmentCount) : 0);
+            uint16_t function;
             do {
-                function = requesterId(segment);
+                function = requester_id(segment);
             } while (!functions.emplace(segment, function).second);
-            machine_.pciIommu(name, segment, function, claims);
+            machine_.pci_iommu(name, segment, function, claims);
         }
     }
 
-    void addMmioEndpoints()
+    void add_mmio_endpoints()
     {
-        std::set<std::uint16_t> indices;
+        std::set<uint16_t> indices;
         for (unsigned count = below(5); count > 0; count--) {
-            indices.insert(once(6) ? 0xffff : static_cast<std::uint16_t>(below(32)));
+            indices.insert(once(6) ? 0xffff : static_cast<uint16_t>(below(32)));
         }
-        std::uint64_t base = once(2) ? 0xfeb00000 : 0x10'0000'0000;
-        for (const std::uint16_t index : indices) {
+        uint64_t base = once(2) ? 0xfeb00000 : 0x10'0000'0000;
+        for (const uint16_t index : indices) {
             const bool explicitly = !machine_.iommus.empty() && once(2);
-            machine_.mmioEndpoint("vm" + std::to_string(index), index, base,
-                                  explicitly ? below(machine_.iommus.size()) : VIOMMU_NO_IOMMU);
+            machine_.mmio_endpoint("vm" + std::to_string(index), index, base,
+                                   explicitly ? below(machine_.iommus.size()) : VIOMMU_NO_IOMMU);
             base += 0x200;
         }
     }
 
     std::mt19937 random_;
-    Machine machine_;
+    MachineBuilder machine_;
     std::vector<std::string> claimable_;
 };
 
@@ -143,19 +143,18 @@ public:
     Owners owners() const
     {
         Owners owners;
-        for (std::uint16_t segment = 0; segment < segmentCount; segment++) {
+        for (uint16_t segment = 0; segment < kSegmentCount; segment++) {
             std::vector<Owner> &functions = owners.segment(segment);
-            for (std::uint32_t rid = 0; rid <= 0xffff; rid++) {
-                const std::uint32_t iommu = ofFunction(segment, static_cast<std::uint16_t>(rid));
+            for (uint32_t rid = 0; rid <= 0xffff; rid++) {
+                const uint32_t iommu = of_function(segment, static_cast<uint16_t>(rid));
                 if (iommu != VIOMMU_NO_IOMMU) {
                     functions[rid] = {iommu, segment * 0x10000u + rid};
                 }
             }
         }
-        for (std::size_t i = 0; i < machine_.mmio_endpoint_count; i++) {
+        for (size_t i = 0; i < machine_.mmio_endpoint_count; i++) {
             const ViommuMmioEndpointDesc &endpoint = machine_.mmio_endpoints[i];
-            const std::uint32_t iommu =
-                endpoint.iommu == VIOMMU_NO_IOMMU ? taker() : endpoint.iommu;
+            const uint32_t iommu = endpoint.iommu == VIOMMU_NO_IOMMU ? taker() : endpoint.iommu;
             if (iommu != VIOMMU_NO_IOMMU) {
                 owners.mmio[endpoint.base] = {iommu, 0xffff0000u + endpoint.index};
             }
@@ -164,9 +163,9 @@ public:
     }
 
 private:
-    std::uint32_t taker() const
+    uint32_t taker() const
     {
-        for (std::uint32_t i = 0; i < machine_.iommu_count; i++) {
+        for (uint32_t i = 0; i < machine_.iommu_count; i++) {
             if (machine_.iommus[i].root_bus_count == 0) {
                 return i;
             }
@@ -174,25 +173,25 @@ private:
         return VIOMMU_NO_IOMMU;
     }
 
-    std::uint32_t ofFunction(std::uint16_t segment, std::uint16_t rid) const
+    uint32_t of_function(uint16_t segment, uint16_t rid) const
     {
-        if (iommuAtFunction(machine_, segment, rid) != VIOMMU_NO_IOMMU) {
+        if (iommu_at_function(machine_, segment, rid) != VIOMMU_NO_IOMMU) {
             return VIOMMU_NO_IOMMU;
         }
-        for (std::size_t i = 0; i < machine_.root_bus_count; i++) {
+        for (size_t i = 0; i < machine_.root_bus_count; i++) {
             const ViommuRootBusDesc &bus = machine_.root_buses[i];
             if (bus.segment == segment && rid / 256 >= bus.first_bus && rid / 256 <= bus.last_bus) {
-                return bus.bypass ? VIOMMU_NO_IOMMU : ofRootBus(bus.name);
+                return bus.bypass ? VIOMMU_NO_IOMMU : of_root_bus(bus.name);
             }
         }
         return VIOMMU_NO_IOMMU;
     }
 
-    std::uint32_t ofRootBus(const std::string &name) const
+    uint32_t of_root_bus(const std::string &name) const
     {
-        for (std::uint32_t i = 0; i < machine_.iommu_count; i++) {
+        for (uint32_t i = 0; i < machine_.iommu_count; i++) {
             const ViommuIommuDesc &iommu = machine_.iommus[i];
-            for (std::size_t k = 0; k < iommu.root_bus_count; k++) {
+            for (size_t k = 0; k < iommu.root_bus_count; k++) {
                 if (name == iommu.root_buses[k]) {
                     return i;
                 }
@@ -204,8 +203,8 @@ private:
     const ViommuMachineDesc &machine_;
 };
 
-void expectAgreement(const char *what, const Owners &expected, const Owners &found,
-                     std::uint16_t segments)
+void expect_agreement(const char *what, const Owners &expected, const Owners &found,
+                      uint16_t segments)
 {
     SCOPED_TRACE(what);
     for (const std::string &complaint : found.complaints) {
@@ -213,12 +212,12 @@ void expectAgreement(const char *what, const Owners &expected, const Owners &fou
     }
     EXPECT_EQ(found.mmio, expected.mmio);
     const std::vector<Owner> nobody(0x10000);
-    const auto of = [&nobody](const Owners &owners, std::uint16_t segment) -> const auto &
+    const auto of = [&nobody](const Owners &owners, uint16_t segment) -> const auto &
     {
         const auto functions = owners.segments.find(segment);
         return functions == owners.segments.end() ? nobody : functions->second;
     };
-    for (std::uint16_t segment = 0; segment < segments; segment++) {
+    for (uint16_t segment = 0; segment < segments; segment++) {
         const std::vector<Owner> &want = of(expected, segment);
         const std::vector<Owner> &have = of(found, segment);
         const auto [at, other] = std::mismatch(want.begin(), want.end(), have.begin());
@@ -234,12 +233,12 @@ void expectAgreement(const char *what, const Owners &expected, const Owners &fou
 }
 
 // What the engine would be told, in the same terms.
-Owners askManages(const ViommuMachineDesc &machine, const ViommuTopology *topology)
+Owners ask_manages(const ViommuMachineDesc &machine, const ViommuTopology *topology)
 {
     Owners owners;
-    const auto ask = [&](std::uint32_t id) {
+    const auto ask = [&](uint32_t id) {
         Owner owner;
-        for (std::uint32_t i = 0; i < machine.iommu_count; i++) {
+        for (uint32_t i = 0; i < machine.iommu_count; i++) {
             if (!viommu_topology_manages(topology, i, id)) {
                 continue;
             }
@@ -250,13 +249,13 @@ Owners askManages(const ViommuMachineDesc &machine, const ViommuTopology *topolo
         }
         return owner;
     };
-    for (std::uint16_t segment = 0; segment < segmentCount; segment++) {
+    for (uint16_t segment = 0; segment < kSegmentCount; segment++) {
         std::vector<Owner> &functions = owners.segment(segment);
-        for (std::uint32_t rid = 0; rid <= 0xffff; rid++) {
+        for (uint32_t rid = 0; rid <= 0xffff; rid++) {
             functions[rid] = ask(segment * 0x10000u + rid);
         }
     }
-    for (std::uint32_t index = 0; index <= 0xffff; index++) {
+    for (uint32_t index = 0; index <= 0xffff; index++) {
         const Owner owner = ask(0xffff0000u + index);
         if (owner.iommu == VIOMMU_NO_IOMMU) {
             continue;
@@ -275,23 +274,23 @@ Owners askManages(const ViommuMachineDesc &machine, const ViommuTopology *topolo
 }
 
 // A device tree has no place for a PCI IOMMU of another segment.
-bool fitsDeviceTree(const ViommuMachineDesc &machine, const Owners &owners)
+bool fits_device_tree(const ViommuMachineDesc &machine, const Owners &owners)
 {
-    const auto isOutside = [&machine](const Owner &owner) {
+    const auto is_outside = [&machine](const Owner &owner) {
         return owner.iommu != VIOMMU_NO_IOMMU &&
                machine.iommus[owner.iommu].kind == VIOMMU_IOMMU_PCI &&
                machine.iommus[owner.iommu].segment != 0;
     };
-    return std::ranges::none_of(owners.segments.at(0), isOutside) &&
+    return std::ranges::none_of(owners.segments.at(0), is_outside) &&
            std::ranges::none_of(owners.mmio,
-                                [&](const auto &entry) { return isOutside(entry.second); });
+                                [&](const auto &entry) { return is_outside(entry.second); });
 }
 
 // 00:01.0 and 10:01.0 would both be iommu@1 below the one PCI host.
-bool nodeNamesAreUnique(const ViommuMachineDesc &machine)
+bool node_names_are_unique(const ViommuMachineDesc &machine)
 {
     std::set<unsigned> names;
-    for (std::size_t i = 0; i < machine.iommu_count; i++) {
+    for (size_t i = 0; i < machine.iommu_count; i++) {
         const ViommuIommuDesc &iommu = machine.iommus[i];
         if (iommu.kind == VIOMMU_IOMMU_PCI && !names.insert(iommu.requester_id & 0xff).second) {
             return false;
@@ -300,10 +299,10 @@ bool nodeNamesAreUnique(const ViommuMachineDesc &machine)
     return true;
 }
 
-std::vector<std::uint8_t> viotTable(const ViommuTopology *topology)
+std::vector<uint8_t> viot_table(const ViommuTopology *topology)
 {
-    std::vector<std::uint8_t> table(36, 0xaa);
-    const std::vector<std::uint8_t> body = viotBody(topology);
+    std::vector<uint8_t> table(36, 0xaa);
+    const std::vector<uint8_t> body = viot_body(topology);
     table.insert(table.end(), body.begin(), body.end());
     return table;
 }
@@ -313,7 +312,7 @@ std::vector<std::uint8_t> viotTable(const ViommuTopology *topology)
 TEST(Agreement, EveryDescriptionOfRandomMachinesSaysTheSame)
 {
     unsigned compared = 0;
-    unsigned outsideDeviceTree = 0;
+    unsigned outside_device_tree = 0;
     unsigned functions = 0;
     for (unsigned seed = 0; compared < 320; seed++) {
         SCOPED_TRACE("seed " + std::to_string(seed));
@@ -324,26 +323,26 @@ TEST(Agreement, EveryDescriptionOfRandomMachinesSaysTheSame)
         ASSERT_NE(topology, nullptr);
         const Owners expected = Rules(machine).owners();
 
-        expectAgreement("manages", expected, askManages(machine, topology.get()), segmentCount);
-        expectAgreement("VIOT", expected, decodeViot(machine, viotTable(topology.get())),
-                        segmentCount);
+        expect_agreement("manages", expected, ask_manages(machine, topology.get()), kSegmentCount);
+        expect_agreement("VIOT", expected, decode_viot(machine, viot_table(topology.get())),
+                         kSegmentCount);
         Owners v2;
         Owners v3;
-        for (std::uint32_t i = 0; i < machine.iommu_count; i++) {
-            decodeArrayV2(i, arrayConfig(topology.get(), i, VIOMMU_ARRAY_V2), v2);
-            decodeArrayV3(i, arrayConfig(topology.get(), i, VIOMMU_ARRAY_V3), v3);
+        for (uint32_t i = 0; i < machine.iommu_count; i++) {
+            decode_array_v2(i, array_config(topology.get(), i, VIOMMU_ARRAY_V2), v2);
+            decode_array_v3(i, array_config(topology.get(), i, VIOMMU_ARRAY_V3), v3);
         }
-        expectAgreement("array of layout 2", expected, v2, segmentCount);
-        expectAgreement("array of layout 3", expected, v3, segmentCount);
+        expect_agreement("array of layout 2", expected, v2, kSegmentCount);
+        expect_agreement("array of layout 3", expected, v3, kSegmentCount);
 
         Tree tree(machine);
-        if (!fitsDeviceTree(machine, expected)) {
-            expectSentence(tree.write(topology.get()), {"iommu", "segment 0"});
-            outsideDeviceTree++;
-        } else if (nodeNamesAreUnique(machine)) {
+        if (!fits_device_tree(machine, expected)) {
+            expect_sentence(tree.write(topology.get()), {"iommu", "segment 0"});
+            outside_device_tree++;
+        } else if (node_names_are_unique(machine)) {
             ASSERT_EQ(tree.write(topology.get()), "");
-            expectAgreement("device tree", expected, decodeFdt(machine, tree.fdt(), Tree::pciHost),
-                            1);
+            expect_agreement("device tree", expected,
+                             decode_fdt(machine, tree.fdt(), Tree::kPciHost), 1);
             compared++;
         }
         functions += static_cast<unsigned>(
@@ -356,56 +355,56 @@ TEST(Agreement, EveryDescriptionOfRandomMachinesSaysTheSame)
     }
     // The generator must keep making machines that are worth comparing.
     EXPECT_GT(functions, 320u * 0x1000);
-    EXPECT_GT(outsideDeviceTree, 0u);
+    EXPECT_GT(outside_device_tree, 0u);
 }
 
 TEST(Agreement, DecodersNoticeWhatIsWrong)
 {
-    const Machine golden = goldenMachine();
+    const MachineBuilder golden = golden_machine();
     const ViommuMachineDesc machine = golden.desc();
     const auto topology = build(machine);
-    const auto viotWith = [&](std::size_t at, std::uint8_t value) {
-        std::vector<std::uint8_t> table = viotTable(topology.get());
+    const auto viot_with = [&](size_t at, uint8_t value) {
+        std::vector<uint8_t> table = viot_table(topology.get());
         table.at(at) = value;
-        return decodeViot(machine, table);
+        return decode_viot(machine, table);
     };
-    EXPECT_TRUE(viotWith(36, 7).complaints.empty());
-    EXPECT_FALSE(viotWith(36, 8).complaints.empty());       // a node too many
-    EXPECT_FALSE(viotWith(36, 6).complaints.empty());       // a node too few
-    EXPECT_FALSE(viotWith(38, 40).complaints.empty());      // nodes inside the header
-    EXPECT_FALSE(viotWith(80 + 2, 16).complaints.empty());  // a range that is too short
-    EXPECT_FALSE(viotWith(80 + 16, 80).complaints.empty()); // behind a range
-    EXPECT_FALSE(viotWith(80 + 16, 12).complaints.empty()); // offset from the header's end
-    EXPECT_FALSE(viotWith(80 + 14, 9).complaints.empty());  // into the next range
-    EXPECT_NE(viotWith(80 + 4, 1).segments.at(0), Rules(machine).owners().segments.at(0));
+    EXPECT_TRUE(viot_with(36, 7).complaints.empty());
+    EXPECT_FALSE(viot_with(36, 8).complaints.empty());       // a node too many
+    EXPECT_FALSE(viot_with(36, 6).complaints.empty());       // a node too few
+    EXPECT_FALSE(viot_with(38, 40).complaints.empty());      // nodes inside the header
+    EXPECT_FALSE(viot_with(80 + 2, 16).complaints.empty());  // a range that is too short
+    EXPECT_FALSE(viot_with(80 + 16, 80).complaints.empty()); // behind a range
+    EXPECT_FALSE(viot_with(80 + 16, 12).complaints.empty()); // offset from the header's end
+    EXPECT_FALSE(viot_with(80 + 14, 9).complaints.empty());  // into the next range
+    EXPECT_NE(viot_with(80 + 4, 1).segments.at(0), Rules(machine).owners().segments.at(0));
 
-    const auto complaintsV3 = [&](std::size_t at, std::uint8_t value) {
+    const auto complaints_v3 = [&](size_t at, uint8_t value) {
         Owners owners;
-        std::vector<std::uint8_t> config = arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V3);
+        std::vector<uint8_t> config = array_config(topology.get(), 0, VIOMMU_ARRAY_V3);
         config.at(at) = value;
-        decodeArrayV3(0, config, owners);
+        decode_array_v3(0, config, owners);
         return owners.complaints.size();
     };
-    EXPECT_EQ(complaintsV3(36, 4), 0u);
-    EXPECT_NE(complaintsV3(36, 5), 0u);
-    EXPECT_NE(complaintsV3(38, 44), 0u);
+    EXPECT_EQ(complaints_v3(36, 4), 0u);
+    EXPECT_NE(complaints_v3(36, 5), 0u);
+    EXPECT_NE(complaints_v3(38, 44), 0u);
 
-    const auto complaintsV2 = [&](std::size_t at, std::uint8_t value) {
+    const auto complaints_v2 = [&](size_t at, uint8_t value) {
         Owners owners;
-        std::vector<std::uint8_t> config = arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V2);
+        std::vector<uint8_t> config = array_config(topology.get(), 0, VIOMMU_ARRAY_V2);
         config.at(at) = value;
-        decodeArrayV2(0, config, owners);
+        decode_array_v2(0, config, owners);
         return owners.complaints.size();
     };
-    EXPECT_EQ(complaintsV2(40, 4), 0u);
-    EXPECT_NE(complaintsV2(40, 5), 0u);
-    EXPECT_NE(complaintsV2(44, 12), 0u);
+    EXPECT_EQ(complaints_v2(40, 4), 0u);
+    EXPECT_NE(complaints_v2(40, 5), 0u);
+    EXPECT_NE(complaints_v2(44, 12), 0u);
 
     Tree tree(machine);
     ASSERT_EQ(tree.write(topology.get()), "");
-    EXPECT_TRUE(decodeFdt(machine, tree.fdt(), Tree::pciHost).complaints.empty());
-    tree.setCells(std::string(Tree::pciHost) + "/iommu@1", "phandle", {0x9000});
-    EXPECT_FALSE(decodeFdt(machine, tree.fdt(), Tree::pciHost).complaints.empty());
+    EXPECT_TRUE(decode_fdt(machine, tree.fdt(), Tree::kPciHost).complaints.empty());
+    tree.set_cells(std::string(Tree::kPciHost) + "/iommu@1", "phandle", {0x9000});
+    EXPECT_FALSE(decode_fdt(machine, tree.fdt(), Tree::kPciHost).complaints.empty());
 }
 
 } // namespace viommu::test

@@ -2,13 +2,13 @@
 //
 // The expected bytes are written by hand from the layouts of 2020; they begin at
 // byte 36 of the config space, while offsets in them count from its start.
-#include <cstdint>
-#include <string>
-#include <vector>
+#include "machine_builder.h"
 
 #include <gtest/gtest.h>
 
-#include "machine.h"
+#include <cstdint>
+#include <string>
+#include <vector>
 
 namespace viommu::test
 {
@@ -16,16 +16,16 @@ namespace viommu::test
 namespace
 {
 
-using Bytes = std::vector<std::uint8_t>;
+using Bytes = std::vector<uint8_t>;
 
-Bytes arrayBytes(const Machine &machine, std::uint32_t iommu, ViommuArrayLayout layout)
+Bytes array_bytes(const MachineBuilder &machine, uint32_t iommu, ViommuArrayLayout layout)
 {
-    const Bytes config = arrayConfig(build(machine).get(), iommu, layout);
+    const Bytes config = array_config(build(machine).get(), iommu, layout);
     return {config.begin() + 36, config.end()};
 }
 
-std::string arrayRefusal(const Machine &machine, std::uint32_t iommu, ViommuArrayLayout layout,
-                         size_t limit)
+std::string array_refusal(const MachineBuilder &machine, uint32_t iommu, ViommuArrayLayout layout,
+                          size_t limit)
 {
     Bytes room(64, 0x55);
     char error[256] = "";
@@ -49,7 +49,7 @@ TEST(ArrayV2, PciItemsArePaddedToTheStrideOf16)
         2, 0,  0, 0,  3, 0, 0xff, 0xff,     0x00, 0x06, 0x00, 0x0a, 0, 0, 0, 0,
     };
     // clang-format on
-    EXPECT_EQ(arrayBytes(goldenMachine(), 0, VIOMMU_ARRAY_V2), expected);
+    EXPECT_EQ(array_bytes(golden_machine(), 0, VIOMMU_ARRAY_V2), expected);
 }
 
 TEST(ArrayV2, ShowsOnlyTheRangesOfItsOwnIommu)
@@ -60,7 +60,7 @@ TEST(ArrayV2, ShowsOnlyTheRangesOfItsOwnIommu)
         1, 0,  0, 0,  0x00, 0x30, 0xff, 0x3f,  0x00, 0x30, 0, 0,  0, 0, 0, 0,
     };
     // clang-format on
-    EXPECT_EQ(arrayBytes(goldenMachine(), 1, VIOMMU_ARRAY_V2), expected);
+    EXPECT_EQ(array_bytes(golden_machine(), 1, VIOMMU_ARRAY_V2), expected);
 }
 
 TEST(ArrayV2, HierarchyIsTheSegment)
@@ -71,7 +71,7 @@ TEST(ArrayV2, HierarchyIsTheSegment)
         1, 0,  1, 0,  0x00, 0x80, 0xff, 0xff,  0x00, 0x80, 1, 0,  0, 0, 0, 0,
     };
     // clang-format on
-    EXPECT_EQ(arrayBytes(goldenMmioMachine(), 0, VIOMMU_ARRAY_V2), expected);
+    EXPECT_EQ(array_bytes(golden_mmio_machine(), 0, VIOMMU_ARRAY_V2), expected);
 }
 
 TEST(ArrayV3, EveryItemHasItsLength)
@@ -85,7 +85,7 @@ TEST(ArrayV3, EveryItemHasItsLength)
         2, 0,  16, 0,  3, 0, 0xff, 0xff,  0x00, 0x06, 0x00, 0x0a, 0, 0, 0, 0,
     };
     // clang-format on
-    EXPECT_EQ(arrayBytes(goldenMachine(), 0, VIOMMU_ARRAY_V3), expected);
+    EXPECT_EQ(array_bytes(golden_machine(), 0, VIOMMU_ARRAY_V3), expected);
 }
 
 TEST(ArrayV3, SegmentIsPartOfTheItemAndOfTheId)
@@ -96,61 +96,61 @@ TEST(ArrayV3, SegmentIsPartOfTheItemAndOfTheId)
         1, 0,  16, 0,  0x00, 0x80, 1, 0,  1, 0,  0x00, 0x80,  0xff, 0xff,  0, 0,
     };
     // clang-format on
-    EXPECT_EQ(arrayBytes(goldenMmioMachine(), 0, VIOMMU_ARRAY_V3), expected);
+    EXPECT_EQ(array_bytes(golden_mmio_machine(), 0, VIOMMU_ARRAY_V3), expected);
 }
 
 TEST(Array, IommuThatManagesNothingShowsACountOfZero)
 {
-    const Machine machine = Machine().pciIommu("iommu0", 0, 0x0008);
-    EXPECT_EQ(arrayBytes(machine, 0, VIOMMU_ARRAY_V2),
+    const MachineBuilder machine = MachineBuilder().pci_iommu("iommu0", 0, 0x0008);
+    EXPECT_EQ(array_bytes(machine, 0, VIOMMU_ARRAY_V2),
               (Bytes{48, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0}));
-    EXPECT_EQ(arrayBytes(machine, 0, VIOMMU_ARRAY_V3), (Bytes{0, 0, 40, 0}));
+    EXPECT_EQ(array_bytes(machine, 0, VIOMMU_ARRAY_V3), (Bytes{0, 0, 40, 0}));
 }
 
 TEST(Array, FitsExactlyOrIsRefused)
 {
     // Four items of 16 bytes: up to byte 112 in layout 2, 104 in layout 3.
-    const auto topology = build(goldenMachine());
-    EXPECT_EQ(arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V2, 112).size(), 112u);
-    EXPECT_EQ(arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V3, 104).size(), 104u);
-    expectSentence(arrayRefusal(goldenMachine(), 0, VIOMMU_ARRAY_V2, 111),
-                   {"iommu0", "4 items", "112 bytes", "111"});
-    expectSentence(arrayRefusal(goldenMachine(), 0, VIOMMU_ARRAY_V3, 103),
-                   {"iommu0", "4 items", "104 bytes", "103"});
-    expectSentence(arrayRefusal(goldenMachine(), 1, VIOMMU_ARRAY_V2, 0), {"iommu1", "64 bytes"});
+    const auto topology = build(golden_machine());
+    EXPECT_EQ(array_config(topology.get(), 0, VIOMMU_ARRAY_V2, 112).size(), 112u);
+    EXPECT_EQ(array_config(topology.get(), 0, VIOMMU_ARRAY_V3, 104).size(), 104u);
+    expect_sentence(array_refusal(golden_machine(), 0, VIOMMU_ARRAY_V2, 111),
+                    {"iommu0", "4 items", "112 bytes", "111"});
+    expect_sentence(array_refusal(golden_machine(), 0, VIOMMU_ARRAY_V3, 103),
+                    {"iommu0", "4 items", "104 bytes", "103"});
+    expect_sentence(array_refusal(golden_machine(), 1, VIOMMU_ARRAY_V2, 0), {"iommu1", "64 bytes"});
 }
 
 TEST(Array, VirtioMmioWindowHolds13ItemsInBothLayouts)
 {
-    Machine machine;
-    machine.mmioIommu("iommu0", 0x1000);
-    for (std::uint16_t i = 0; i < 13; i++) {
-        machine.mmioEndpoint("vm" + std::to_string(i), i, 0x2000u + i * 0x200u);
+    MachineBuilder machine;
+    machine.mmio_iommu("iommu0", 0x1000);
+    for (uint16_t i = 0; i < 13; i++) {
+        machine.mmio_endpoint("vm" + std::to_string(i), i, 0x2000u + i * 0x200u);
     }
     const auto topology = build(machine);
-    EXPECT_EQ(arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V2, 256).size(), 256u);
-    EXPECT_EQ(arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V3, 256).size(), 248u);
-    machine.mmioEndpoint("vm13", 13, 0x9000);
-    expectSentence(arrayRefusal(machine, 0, VIOMMU_ARRAY_V2, 256), {"iommu0", "14 items", "272"});
-    expectSentence(arrayRefusal(machine, 0, VIOMMU_ARRAY_V3, 256), {"iommu0", "14 items", "264"});
+    EXPECT_EQ(array_config(topology.get(), 0, VIOMMU_ARRAY_V2, 256).size(), 256u);
+    EXPECT_EQ(array_config(topology.get(), 0, VIOMMU_ARRAY_V3, 256).size(), 248u);
+    machine.mmio_endpoint("vm13", 13, 0x9000);
+    expect_sentence(array_refusal(machine, 0, VIOMMU_ARRAY_V2, 256), {"iommu0", "14 items", "272"});
+    expect_sentence(array_refusal(machine, 0, VIOMMU_ARRAY_V3, 256), {"iommu0", "14 items", "264"});
 }
 
 TEST(Array, Layout3CannotCountBeyond16Bits)
 {
-    Machine machine;
-    machine.mmioIommu("iommu0", 0x1000);
+    MachineBuilder machine;
+    machine.mmio_iommu("iommu0", 0x1000);
     for (unsigned i = 0; i < 65536; i++) {
-        machine.mmioEndpoint("vm", static_cast<std::uint16_t>(i), 0x100000 + i * 0x200);
+        machine.mmio_endpoint("vm", static_cast<uint16_t>(i), 0x100000 + i * 0x200);
     }
-    expectSentence(arrayRefusal(machine, 0, VIOMMU_ARRAY_V3, SIZE_MAX),
-                   {"iommu0", "65536 items", "65535"});
+    expect_sentence(array_refusal(machine, 0, VIOMMU_ARRAY_V3, SIZE_MAX),
+                    {"iommu0", "65536 items", "65535"});
     const auto topology = build(machine);
-    EXPECT_EQ(arrayConfig(topology.get(), 0, VIOMMU_ARRAY_V2).size(), 48u + 65536u * 16u);
+    EXPECT_EQ(array_config(topology.get(), 0, VIOMMU_ARRAY_V2).size(), 48u + 65536u * 16u);
 }
 
 TEST(Array, WritesNothingIntoTooLittleRoom)
 {
-    const auto topology = build(goldenMachine());
+    const auto topology = build(golden_machine());
     Bytes room(112 - 36 - 1, 0x55);
     EXPECT_EQ(viommu_topology_array(topology.get(), 0, VIOMMU_ARRAY_V2, 4096, room.data(),
                                     room.size(), nullptr, 0),
@@ -160,15 +160,16 @@ TEST(Array, WritesNothingIntoTooLittleRoom)
 
 TEST(Array, RefusesUnknownLayoutsAndIommus)
 {
-    expectSentence(arrayRefusal(goldenMachine(), 0, VIOMMU_ARRAY_OFF, 4096), {"layout number 0"});
-    expectSentence(arrayRefusal(goldenMachine(), 0, static_cast<ViommuArrayLayout>(1), 4096),
-                   {"layout number 1"});
-    expectSentence(arrayRefusal(goldenMachine(), 2, VIOMMU_ARRAY_V2, 4096), {"IOMMU number 2"});
+    expect_sentence(array_refusal(golden_machine(), 0, VIOMMU_ARRAY_OFF, 4096),
+                    {"layout number 0"});
+    expect_sentence(array_refusal(golden_machine(), 0, static_cast<ViommuArrayLayout>(1), 4096),
+                    {"layout number 1"});
+    expect_sentence(array_refusal(golden_machine(), 2, VIOMMU_ARRAY_V2, 4096), {"IOMMU number 2"});
     char error[256] = "";
     EXPECT_EQ(
         viommu_topology_array(nullptr, 0, VIOMMU_ARRAY_V2, 4096, nullptr, 0, error, sizeof(error)),
         0u);
-    expectSentence(error, {"IOMMU number 0"});
+    expect_sentence(error, {"IOMMU number 0"});
 }
 
 } // namespace viommu::test

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // The device-tree compiler reads what was written and has nothing to complain of.
+#include "machine_builder.h"
+#include "tree.h"
+
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
-
 #include <unistd.h>
-
-#include <gtest/gtest.h>
-
-#include "machine.h"
-#include "tree.h"
 
 namespace viommu::test
 {
@@ -55,10 +54,10 @@ Compiled decompile(void *fdt)
 
 TEST(Dtc, HasNoWarningAboutWhatWasWritten)
 {
-    Machine machine = goldenMachine();
-    machine.mmioIommu("iommu2", 0x0a003e00, {"pxb3"})
-        .rootBus("pxb3", 0, 0x40, 0xff)
-        .mmioEndpoint("vm4", 4, 0x0a000800, 2);
+    MachineBuilder machine = golden_machine();
+    machine.mmio_iommu("iommu2", 0x0a003e00, {"pxb3"})
+        .root_bus("pxb3", 0, 0x40, 0xff)
+        .mmio_endpoint("vm4", 4, 0x0a000800, 2);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
@@ -80,11 +79,11 @@ TEST(Dtc, HasNoWarningAboutWhatWasWritten)
 
 TEST(Dtc, WarnsWhenANodeIsWrong)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = golden_machine();
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
-    tree.setCells(std::string(Tree::pciHost) + "/iommu@1", "reg", {0x1000, 0, 0, 0, 0});
+    tree.set_cells(std::string(Tree::kPciHost) + "/iommu@1", "reg", {0x1000, 0, 0, 0, 0});
     EXPECT_NE(decompile(tree.fdt()).warnings.find("iommu@1"), std::string::npos);
 }
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // The expected cells are written by hand from the bindings (big-endian).
+#include "machine_builder.h"
+#include "tree.h"
+
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
-
-#include "machine.h"
-#include "tree.h"
 
 namespace viommu::test
 {
@@ -17,9 +17,9 @@ namespace viommu::test
 namespace
 {
 
-using Bytes = std::vector<std::uint8_t>;
+using Bytes = std::vector<uint8_t>;
 
-Bytes strings(const char *text, std::size_t size)
+Bytes strings(const char *text, size_t size)
 {
     return {text, text + size};
 }
@@ -28,13 +28,13 @@ Bytes strings(const char *text, std::size_t size)
 
 TEST(Fdt, PciIommuIsAChildOfThePciHost)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = golden_machine();
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
 
-    const std::string node0 = std::string(Tree::pciHost) + "/iommu@1";
-    const std::string node1 = std::string(Tree::pciHost) + "/iommu@2,1";
+    const std::string node0 = std::string(Tree::kPciHost) + "/iommu@1";
+    const std::string node1 = std::string(Tree::kPciHost) + "/iommu@2,1";
     const char compatible[] = "virtio,pci-iommu\0pci1af4,1057";
     for (const std::string &node : {node0, node1}) {
         ASSERT_TRUE(tree.has(node)) << node;
@@ -48,19 +48,19 @@ TEST(Fdt, PciIommuIsAChildOfThePciHost)
               (Bytes{0, 0, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
     EXPECT_EQ(tree.property(node0, "phandle"), (Bytes{0, 0, 0x80, 0}));
     EXPECT_EQ(tree.property(node1, "phandle"), (Bytes{0, 0, 0x80, 1}));
-    EXPECT_FALSE(tree.hasProperty(node0, "iommus"));
+    EXPECT_FALSE(tree.has_property(node0, "iommus"));
 }
 
 TEST(Fdt, IommuMapHasATuplePerRangeInOrderOfRequesterIds)
 {
     // The second IOMMU's root bus lies between two of the first.
-    const Machine machine = Machine()
-                                .pciIommu("iommu0", 0, 0x0008)
-                                .pciIommu("iommu1", 0, 0x0011, {"pxb1"})
-                                .rootBus("pcie.0", 0, 0x00, 0x0f)
-                                .rootBus("pxb1", 0, 0x10, 0x1f)
-                                .rootBus("pxb2", 0, 0x20, 0xff)
-                                .rootBus("elsewhere", 1, 0x00, 0xff);
+    const MachineBuilder machine = MachineBuilder()
+                                       .pci_iommu("iommu0", 0, 0x0008)
+                                       .pci_iommu("iommu1", 0, 0x0011, {"pxb1"})
+                                       .root_bus("pcie.0", 0, 0x00, 0x0f)
+                                       .root_bus("pxb1", 0, 0x10, 0x1f)
+                                       .root_bus("pxb2", 0, 0x20, 0xff)
+                                       .root_bus("elsewhere", 1, 0x00, 0xff);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
@@ -73,33 +73,33 @@ TEST(Fdt, IommuMapHasATuplePerRangeInOrderOfRequesterIds)
         0, 0, 0x20, 0,      0, 0, 0x80, 0,  0, 0, 0x20, 0,      0, 0, 0xe0, 0,
     };
     // clang-format on
-    EXPECT_EQ(tree.property(Tree::pciHost, "iommu-map"), expected);
-    EXPECT_EQ(tree.property(Tree::pciHost, "#address-cells"), (Bytes{0, 0, 0, 3}));
-    EXPECT_EQ(tree.property(Tree::pciHost, "#size-cells"), (Bytes{0, 0, 0, 2}));
+    EXPECT_EQ(tree.property(Tree::kPciHost, "iommu-map"), expected);
+    EXPECT_EQ(tree.property(Tree::kPciHost, "#address-cells"), (Bytes{0, 0, 0, 3}));
+    EXPECT_EQ(tree.property(Tree::kPciHost, "#size-cells"), (Bytes{0, 0, 0, 2}));
 }
 
 TEST(Fdt, MmioIommuOfTheWholeSegmentAndItsEndpoints)
 {
-    const Machine machine = Machine()
-                                .mmioIommu("iommu0", 0x0a003e00)
-                                .rootBus("pcie.0", 0, 0x00, 0xff)
-                                .mmioEndpoint("vm3", 3, 0x0a000600);
+    const MachineBuilder machine = MachineBuilder()
+                                       .mmio_iommu("iommu0", 0x0a003e00)
+                                       .root_bus("pcie.0", 0, 0x00, 0xff)
+                                       .mmio_endpoint("vm3", 3, 0x0a000600);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
     EXPECT_EQ(tree.property("/virtio_mmio@a003e00", "#iommu-cells"), (Bytes{0, 0, 0, 1}));
     EXPECT_EQ(tree.property("/virtio_mmio@a003e00", "phandle"), (Bytes{0, 0, 0x80, 0}));
-    EXPECT_FALSE(tree.hasProperty("/virtio_mmio@a003e00", "iommus"));
+    EXPECT_FALSE(tree.has_property("/virtio_mmio@a003e00", "iommus"));
     EXPECT_EQ(tree.property("/virtio_mmio@a000600", "iommus"),
               (Bytes{0, 0, 0x80, 0, 0xff, 0xff, 0, 3}));
-    EXPECT_FALSE(tree.hasProperty("/virtio_mmio@a000600", "#iommu-cells"));
-    EXPECT_EQ(tree.property(Tree::pciHost, "iommu-map"),
+    EXPECT_FALSE(tree.has_property("/virtio_mmio@a000600", "#iommu-cells"));
+    EXPECT_EQ(tree.property(Tree::kPciHost, "iommu-map"),
               (Bytes{0, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 1, 0, 0}));
 }
 
 TEST(Fdt, PciIommuManagesMmioEndpoints)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = golden_machine();
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
@@ -109,11 +109,11 @@ TEST(Fdt, PciIommuManagesMmioEndpoints)
 
 TEST(Fdt, PhandleThatTheNodeAlreadyHasIsKept)
 {
-    const Machine machine =
-        Machine().mmioIommu("iommu0", 0x0a003e00).rootBus("pcie.0", 0, 0x00, 0xff);
+    const MachineBuilder machine =
+        MachineBuilder().mmio_iommu("iommu0", 0x0a003e00).root_bus("pcie.0", 0, 0x00, 0xff);
     const auto topology = build(machine);
     Tree tree(machine.desc());
-    tree.setCells("/virtio_mmio@a003e00", "phandle", {0x8000});
+    tree.set_cells("/virtio_mmio@a003e00", "phandle", {0x8000});
     EXPECT_EQ(tree.write(topology.get()), "");
     EXPECT_EQ(tree.property("/virtio_mmio@a003e00", "phandle"), (Bytes{0, 0, 0x80, 0}));
 }
@@ -121,23 +121,23 @@ TEST(Fdt, PhandleThatTheNodeAlreadyHasIsKept)
 // Linux takes an IOMMU that has no node for the one of every device that has none.
 TEST(Fdt, NothingManagedStillGivesThePciIommuItsNode)
 {
-    const Machine machine =
-        Machine().pciIommu("iommu0", 0, 0x0008).rootBus("pcie.0", 0, 0x00, 0xff, true);
+    const MachineBuilder machine =
+        MachineBuilder().pci_iommu("iommu0", 0, 0x0008).root_bus("pcie.0", 0, 0x00, 0xff, true);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ASSERT_EQ(tree.write(topology.get()), "");
-    const std::string node = std::string(Tree::pciHost) + "/iommu@1";
+    const std::string node = std::string(Tree::kPciHost) + "/iommu@1";
     EXPECT_EQ(tree.property(node, "#iommu-cells"), (Bytes{0, 0, 0, 1}));
-    EXPECT_FALSE(tree.hasProperty(Tree::pciHost, "iommu-map"));
+    EXPECT_FALSE(tree.has_property(Tree::kPciHost, "iommu-map"));
 }
 
 TEST(Fdt, NothingManagedLeavesTheTreeAsItWasOtherwise)
 {
-    const Machine machine = Machine()
-                                .pciIommu("iommu0", 1, 0x0008)
-                                .mmioIommu("iommu1", 0x1000, {"elsewhere"})
-                                .rootBus("pcie.0", 0, 0x00, 0xff, true)
-                                .rootBus("elsewhere", 1, 0x00, 0xff);
+    const MachineBuilder machine = MachineBuilder()
+                                       .pci_iommu("iommu0", 1, 0x0008)
+                                       .mmio_iommu("iommu1", 0x1000, {"elsewhere"})
+                                       .root_bus("pcie.0", 0, 0x00, 0xff, true)
+                                       .root_bus("elsewhere", 1, 0x00, 0xff);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     Tree untouched(machine.desc());
@@ -147,132 +147,134 @@ TEST(Fdt, NothingManagedLeavesTheTreeAsItWasOtherwise)
 
 TEST(FdtRefusal, NoPciHost)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = golden_machine();
     const auto topology = build(machine);
     {
         Tree tree(machine.desc());
         ViommuFdtNodes nodes = tree.nodes();
         nodes.pci_host = nullptr;
-        expectSentence(tree.write(topology.get(), nodes), {"iommu0", "PCI host"});
+        expect_sentence(tree.write(topology.get(), nodes), {"iommu0", "PCI host"});
         nodes.pci_host = "/pcie@0";
-        expectSentence(tree.write(topology.get(), nodes), {"/pcie@0", "FDT_ERR_NOTFOUND"});
+        expect_sentence(tree.write(topology.get(), nodes), {"/pcie@0", "FDT_ERR_NOTFOUND"});
     }
-    const Machine mmio = Machine().mmioIommu("iommu-m", 0x1000).rootBus("pcie.0", 0, 0, 0xff);
-    const auto mmioTopology = build(mmio);
+    const MachineBuilder mmio =
+        MachineBuilder().mmio_iommu("iommu-m", 0x1000).root_bus("pcie.0", 0, 0, 0xff);
+    const auto mmio_topology = build(mmio);
     Tree tree(mmio.desc());
     ViommuFdtNodes nodes = tree.nodes();
     nodes.pci_host = nullptr;
-    expectSentence(tree.write(mmioTopology.get(), nodes), {"iommu-m", "PCI host"});
+    expect_sentence(tree.write(mmio_topology.get(), nodes), {"iommu-m", "PCI host"});
 }
 
 TEST(FdtRefusal, PciHostWithOtherCells)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = golden_machine();
     const auto topology = build(machine);
     for (const char *property : {"#address-cells", "#size-cells"}) {
         Tree tree(machine.desc());
-        tree.setCells(Tree::pciHost, property, {1});
-        expectSentence(tree.write(topology.get()), {"iommu0", Tree::pciHost, "3 address"});
+        tree.set_cells(Tree::kPciHost, property, {1});
+        expect_sentence(tree.write(topology.get()), {"iommu0", Tree::kPciHost, "3 address"});
     }
 }
 
 TEST(FdtRefusal, IommuOfAnotherSegment)
 {
-    const Machine machine =
-        Machine().pciIommu("iommu0", 1, 0x0008).rootBus("pcie.0", 0, 0x00, 0xff);
+    const MachineBuilder machine =
+        MachineBuilder().pci_iommu("iommu0", 1, 0x0008).root_bus("pcie.0", 0, 0x00, 0xff);
     const auto topology = build(machine);
     Tree tree(machine.desc());
-    expectSentence(tree.write(topology.get()), {"iommu0", "0001:00:01.0", "segment 0"});
+    expect_sentence(tree.write(topology.get()), {"iommu0", "0001:00:01.0", "segment 0"});
 }
 
 TEST(FdtRefusal, MissingMmioNodes)
 {
-    const Machine machine =
-        Machine().mmioIommu("iommu-m", 0x0a003e00).mmioEndpoint("vm3", 3, 0x0a000600);
+    const MachineBuilder machine =
+        MachineBuilder().mmio_iommu("iommu-m", 0x0a003e00).mmio_endpoint("vm3", 3, 0x0a000600);
     const auto topology = build(machine);
     Tree tree(machine.desc());
     ViommuFdtNodes nodes = tree.nodes();
 
     nodes.mmio_iommu_nodes = nullptr;
-    expectSentence(tree.write(topology.get(), nodes), {"iommu-m", "0xa003e00", "no node"});
+    expect_sentence(tree.write(topology.get(), nodes), {"iommu-m", "0xa003e00", "no node"});
     const char *const none[] = {nullptr};
     nodes.mmio_iommu_nodes = none;
-    expectSentence(tree.write(topology.get(), nodes), {"iommu-m", "0xa003e00", "no node"});
+    expect_sentence(tree.write(topology.get(), nodes), {"iommu-m", "0xa003e00", "no node"});
     const char *const wrong[] = {"/virtio_mmio@1"};
     nodes.mmio_iommu_nodes = wrong;
-    expectSentence(tree.write(topology.get(), nodes), {"/virtio_mmio@1", "FDT_ERR_NOTFOUND"});
+    expect_sentence(tree.write(topology.get(), nodes), {"/virtio_mmio@1", "FDT_ERR_NOTFOUND"});
 }
 
 TEST(FdtRefusal, MissingEndpointNodes)
 {
-    const Machine machine =
-        Machine().mmioIommu("iommu-m", 0x0a003e00).mmioEndpoint("vm3", 3, 0x0a000600);
+    const MachineBuilder machine =
+        MachineBuilder().mmio_iommu("iommu-m", 0x0a003e00).mmio_endpoint("vm3", 3, 0x0a000600);
     const auto topology = build(machine);
     const char *const none[] = {nullptr};
     for (const char *const *paths : {static_cast<const char *const *>(nullptr), none}) {
         Tree tree(machine.desc());
         ViommuFdtNodes nodes = tree.nodes();
         nodes.mmio_endpoint_nodes = paths;
-        expectSentence(tree.write(topology.get(), nodes), {"vm3", "0xa000600", "no node"});
+        expect_sentence(tree.write(topology.get(), nodes), {"vm3", "0xa000600", "no node"});
     }
 }
 
 TEST(FdtRefusal, UnusablePhandles)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = golden_machine();
     const auto topology = build(machine);
-    for (const std::uint32_t phandle : {0u, 0xffffffffu}) {
+    for (const uint32_t phandle : {0u, 0xffffffffu}) {
         Tree tree(machine.desc());
         tree.phandles[1] = phandle;
-        expectSentence(tree.write(topology.get()), {"iommu1", "phandle"});
+        expect_sentence(tree.write(topology.get()), {"iommu1", "phandle"});
     }
     {
         Tree tree(machine.desc());
         tree.phandles[1] = tree.phandles[0];
-        expectSentence(tree.write(topology.get()), {"iommu0 and iommu1", "0x8000"});
+        expect_sentence(tree.write(topology.get()), {"iommu0 and iommu1", "0x8000"});
     }
     {
         Tree tree(machine.desc());
-        tree.setCells("/virtio_mmio@a000600", "phandle", {0x8001});
-        expectSentence(tree.write(topology.get()), {"iommu1", "0x8001", "another node"});
+        tree.set_cells("/virtio_mmio@a000600", "phandle", {0x8001});
+        expect_sentence(tree.write(topology.get()), {"iommu1", "0x8001", "another node"});
     }
     {
         Tree tree(machine.desc());
         ViommuFdtNodes nodes = tree.nodes();
         nodes.phandles = nullptr;
-        expectSentence(tree.write(topology.get(), nodes), {"iommu0", "no phandle"});
+        expect_sentence(tree.write(topology.get(), nodes), {"iommu0", "no phandle"});
     }
-    const Machine mmio = Machine().mmioIommu("iommu-m", 0x1000).rootBus("pcie.0", 0, 0, 0xff);
-    const auto mmioTopology = build(mmio);
+    const MachineBuilder mmio =
+        MachineBuilder().mmio_iommu("iommu-m", 0x1000).root_bus("pcie.0", 0, 0, 0xff);
+    const auto mmio_topology = build(mmio);
     Tree tree(mmio.desc());
-    tree.setCells("/virtio_mmio@1000", "phandle", {0x77});
-    expectSentence(tree.write(mmioTopology.get()),
-                   {"iommu-m", "0x8000", "/virtio_mmio@1000", "0x77"});
+    tree.set_cells("/virtio_mmio@1000", "phandle", {0x77});
+    expect_sentence(tree.write(mmio_topology.get()),
+                    {"iommu-m", "0x8000", "/virtio_mmio@1000", "0x77"});
 }
 
 TEST(FdtRefusal, TreeThatAlreadyDescribesIommus)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = golden_machine();
     const auto topology = build(machine);
     for (const char *property : {"iommu-map", "iommu-map-mask"}) {
         Tree tree(machine.desc());
-        tree.setCells(Tree::pciHost, property, {0xffff});
-        expectSentence(tree.write(topology.get()), {Tree::pciHost, "already has", property});
+        tree.set_cells(Tree::kPciHost, property, {0xffff});
+        expect_sentence(tree.write(topology.get()), {Tree::kPciHost, "already has", property});
     }
     {
         Tree tree(machine.desc());
-        tree.setCells("/virtio_mmio@a000600", "iommus", {1, 2});
-        expectSentence(tree.write(topology.get()), {"/virtio_mmio@a000600", "vm3", "iommus"});
+        tree.set_cells("/virtio_mmio@a000600", "iommus", {1, 2});
+        expect_sentence(tree.write(topology.get()), {"/virtio_mmio@a000600", "vm3", "iommus"});
     }
     Tree tree(machine.desc());
-    tree.add(Tree::pciHost, "iommu@1");
-    expectSentence(tree.write(topology.get()), {"iommu@1", Tree::pciHost, "FDT_ERR_EXISTS"});
+    tree.add(Tree::kPciHost, "iommu@1");
+    expect_sentence(tree.write(topology.get()), {"iommu@1", Tree::kPciHost, "FDT_ERR_EXISTS"});
 }
 
 TEST(FdtRefusal, TreeWithoutRoom)
 {
     // Whatever the write at which the room ends, it is said and nothing overruns.
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = golden_machine();
     const auto topology = build(machine);
     Tree roomy(machine.desc());
     ASSERT_EQ(fdt_pack(roomy.fdt()), 0);
@@ -281,14 +283,14 @@ TEST(FdtRefusal, TreeWithoutRoom)
     for (int extra = 0;; extra += 8) {
         ASSERT_LT(extra, 4096);
         const int size = before + extra;
-        std::vector<std::uint8_t> exact(static_cast<std::size_t>(size));
+        std::vector<uint8_t> exact(static_cast<size_t>(size));
         ASSERT_EQ(fdt_open_into(roomy.fdt(), exact.data(), size), 0);
         const ViommuFdtNodes nodes = roomy.nodes();
         char error[256] = "";
         if (viommu_topology_fdt(topology.get(), exact.data(), &nodes, error, sizeof(error))) {
             break;
         }
-        expectSentence(error, {"no room for", "FDT_ERR_NOSPACE"});
+        expect_sentence(error, {"no room for", "FDT_ERR_NOSPACE"});
         refused++;
     }
     EXPECT_GT(refused, 10u);
@@ -296,21 +298,21 @@ TEST(FdtRefusal, TreeWithoutRoom)
 
 TEST(FdtRefusal, NoTreeOrNoNodes)
 {
-    const Machine machine = goldenMachine();
+    const MachineBuilder machine = golden_machine();
     const auto topology = build(machine);
     Tree tree(machine.desc());
     const ViommuFdtNodes nodes = tree.nodes();
     char error[256] = "";
     EXPECT_FALSE(viommu_topology_fdt(topology.get(), nullptr, &nodes, error, sizeof(error)));
-    expectSentence(error, {"no device tree"});
+    expect_sentence(error, {"no device tree"});
     EXPECT_FALSE(viommu_topology_fdt(topology.get(), tree.fdt(), nullptr, error, sizeof(error)));
-    expectSentence(error, {"list of nodes"});
+    expect_sentence(error, {"list of nodes"});
     EXPECT_FALSE(viommu_topology_fdt(nullptr, tree.fdt(), &nodes, error, sizeof(error)));
-    expectSentence(error, {"no topology"});
+    expect_sentence(error, {"no topology"});
 
-    alignas(8) std::uint8_t noise[64] = {1, 2, 3, 4};
+    alignas(8) uint8_t noise[64] = {1, 2, 3, 4};
     EXPECT_FALSE(viommu_topology_fdt(topology.get(), noise, &nodes, error, sizeof(error)));
-    expectSentence(error, {"not valid", "FDT_ERR_BADMAGIC"});
+    expect_sentence(error, {"not valid", "FDT_ERR_BADMAGIC"});
 }
 
 } // namespace viommu::test

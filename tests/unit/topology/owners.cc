@@ -13,25 +13,25 @@ namespace
 {
 
 struct ViotNode {
-    std::size_t offset;
-    std::uint8_t type;
-    std::uint16_t length;
+    size_t offset;
+    uint8_t type;
+    uint16_t length;
 };
 
 // IOMMU a type 3 or 4 node stands for; an output node must be the start of one.
-std::optional<std::uint32_t> viotIommu(const ViommuMachineDesc &machine,
-                                       const std::vector<std::uint8_t> &table,
-                                       const std::vector<ViotNode> &nodes, std::size_t offset)
+std::optional<uint32_t> viot_iommu(const ViommuMachineDesc &machine,
+                                   const std::vector<uint8_t> &table,
+                                   const std::vector<ViotNode> &nodes, size_t offset)
 {
     for (const ViotNode &node : nodes) {
         if (node.offset != offset) {
             continue;
         }
-        std::uint32_t iommu = VIOMMU_NO_IOMMU;
+        uint32_t iommu = VIOMMU_NO_IOMMU;
         if (node.type == 3) {
-            iommu = iommuAtFunction(machine, le16(table, offset + 4), le16(table, offset + 6));
+            iommu = iommu_at_function(machine, le16(table, offset + 4), le16(table, offset + 6));
         } else if (node.type == 4) {
-            iommu = iommuAtBase(machine, le64(table, offset + 8));
+            iommu = iommu_at_base(machine, le64(table, offset + 8));
         }
         if (iommu != VIOMMU_NO_IOMMU) {
             return iommu;
@@ -41,11 +41,10 @@ std::optional<std::uint32_t> viotIommu(const ViommuMachineDesc &machine,
 }
 
 // The requester IDs from `first` to `last`, whose endpoint IDs begin with that of `owner`.
-void claimFunctions(Owners &owners, std::uint16_t segment, std::uint32_t first, std::uint32_t last,
-                    Owner owner)
+void claim_functions(Owners &owners, uint16_t segment, uint32_t first, uint32_t last, Owner owner)
 {
     std::vector<Owner> &functions = owners.segment(segment);
-    for (std::uint32_t requester = first; requester <= last; requester++) {
+    for (uint32_t requester = first; requester <= last; requester++) {
         Owner &present = functions[requester];
         if (present.iommu != VIOMMU_NO_IOMMU) {
             owners.complaints.push_back("requester " + std::to_string(requester) + " of segment " +
@@ -55,7 +54,7 @@ void claimFunctions(Owners &owners, std::uint16_t segment, std::uint32_t first, 
     }
 }
 
-void claimBase(Owners &owners, std::uint64_t base, Owner owner)
+void claim_base(Owners &owners, uint64_t base, Owner owner)
 {
     if (!owners.mmio.emplace(base, owner).second) {
         owners.complaints.push_back("MMIO base " + std::to_string(base) + " is described twice");
@@ -64,7 +63,7 @@ void claimBase(Owners &owners, std::uint64_t base, Owner owner)
 
 } // namespace
 
-Owners decodeViot(const ViommuMachineDesc &machine, const std::vector<std::uint8_t> &table)
+Owners decode_viot(const ViommuMachineDesc &machine, const std::vector<uint8_t> &table)
 {
     Owners owners;
     const auto complain = [&owners](const std::string &text) { owners.complaints.push_back(text); };
@@ -72,23 +71,23 @@ Owners decodeViot(const ViommuMachineDesc &machine, const std::vector<std::uint8
         complain("the table ends inside its header");
         return owners;
     }
-    const std::size_t count = le16(table, 36);
-    const std::size_t start = le16(table, 38);
+    const size_t count = le16(table, 36);
+    const size_t start = le16(table, 38);
     if (le64(table, 40) != 0) {
         complain("reserved bytes of the header are not 0");
     }
 
     std::vector<ViotNode> nodes;
-    std::size_t offset = start;
-    for (std::size_t i = 0; i < count; i++) {
-        if (offset < std::max<std::size_t>(48, start) || offset + 4 > table.size()) {
+    size_t offset = start;
+    for (size_t i = 0; i < count; i++) {
+        if (offset < std::max<size_t>(48, start) || offset + 4 > table.size()) {
             complain("node " + std::to_string(i) + " lies outside the table");
             return owners;
         }
         const ViotNode node{offset, table[offset], le16(table, offset + 2)};
-        const std::size_t least = node.type == 1 || node.type == 2   ? 24
-                                  : node.type == 3 || node.type == 4 ? 16
-                                                                     : 4;
+        const size_t least = node.type == 1 || node.type == 2   ? 24
+                             : node.type == 3 || node.type == 4 ? 16
+                                                                : 4;
         if (node.length < least || offset + node.length > table.size()) {
             complain("node " + std::to_string(i) + " has a bad length");
             return owners;
@@ -103,49 +102,49 @@ Owners decodeViot(const ViommuMachineDesc &machine, const std::vector<std::uint8
         complain("bytes follow the last node");
     }
 
-    std::set<std::uint32_t> idle, busy; // IOMMUs
-    std::set<std::uint32_t> nobody;     // functions of the segment that has none
+    std::set<uint32_t> idle, busy; // IOMMUs
+    std::set<uint32_t> nobody;     // functions of the segment that has none
     for (const ViotNode &node : nodes) {
         if (node.type != 1 && node.type != 2) {
             continue;
         }
-        const std::size_t at = node.offset;
-        const auto iommu = viotIommu(machine, table, nodes, le16(table, at + 16));
+        const size_t at = node.offset;
+        const auto iommu = viot_iommu(machine, table, nodes, le16(table, at + 16));
         if (!iommu) {
             complain("the output node of the node at " + std::to_string(at) + " is no IOMMU");
             continue;
         }
-        const std::uint32_t endpoint = le32(table, at + 4);
+        const uint32_t endpoint = le32(table, at + 4);
         if (node.type == 2) {
             busy.insert(*iommu);
-            claimBase(owners, le64(table, at + 8), {*iommu, endpoint});
+            claim_base(owners, le64(table, at + 8), {*iommu, endpoint});
             continue;
         }
-        const std::uint32_t segmentStart = le16(table, at + 8);
-        const std::uint32_t segmentEnd = le16(table, at + 10);
-        const std::uint32_t bdfStart = le16(table, at + 12);
-        const std::uint32_t bdfEnd = le16(table, at + 14);
-        if (segmentEnd == VIOMMU_SEGMENT_MMIO) {
+        const uint32_t segment_start = le16(table, at + 8);
+        const uint32_t segment_end = le16(table, at + 10);
+        const uint32_t bdf_start = le16(table, at + 12);
+        const uint32_t bdf_end = le16(table, at + 14);
+        if (segment_end == VIOMMU_SEGMENT_MMIO) {
             // It is there for its output node: the segment has no functions.
-            if (segmentStart != segmentEnd || bdfStart != bdfEnd ||
-                endpoint != (segmentStart << 16 | bdfStart) || !idle.insert(*iommu).second ||
-                !nobody.insert(bdfStart).second) {
+            if (segment_start != segment_end || bdf_start != bdf_end ||
+                endpoint != (segment_start << 16 | bdf_start) || !idle.insert(*iommu).second ||
+                !nobody.insert(bdf_start).second) {
                 complain("the node at " + std::to_string(at) +
                          " names functions of segment 0xffff");
             }
             continue;
         }
         busy.insert(*iommu);
-        for (std::uint32_t segment = segmentStart; segment <= segmentEnd; segment++) {
-            claimFunctions(owners, static_cast<std::uint16_t>(segment), bdfStart, bdfEnd,
-                           {*iommu, ((segment - segmentStart) << 16) + endpoint});
+        for (uint32_t segment = segment_start; segment <= segment_end; segment++) {
+            claim_functions(owners, static_cast<uint16_t>(segment), bdf_start, bdf_end,
+                            {*iommu, ((segment - segment_start) << 16) + endpoint});
         }
     }
     for (const ViotNode &node : nodes) {
         if (node.type != 3 && node.type != 4) {
             continue;
         }
-        const auto iommu = viotIommu(machine, table, nodes, node.offset);
+        const auto iommu = viot_iommu(machine, table, nodes, node.offset);
         if (!iommu || idle.contains(*iommu) == busy.contains(*iommu)) {
             complain("the IOMMU at " + std::to_string(node.offset) +
                      " is unknown, or not referred to in one way");
@@ -154,63 +153,63 @@ Owners decodeViot(const ViommuMachineDesc &machine, const std::vector<std::uint8
     return owners;
 }
 
-void decodeArrayV2(std::uint32_t iommu, const std::vector<std::uint8_t> &config, Owners &owners)
+void decode_array_v2(uint32_t iommu, const std::vector<uint8_t> &config, Owners &owners)
 {
-    const std::uint32_t offset = le32(config, 36);
-    const std::uint32_t count = le32(config, 40);
-    const std::uint32_t itemLength = le32(config, 44);
-    if (offset == 0 || count == 0 || itemLength == 0) {
+    const uint32_t offset = le32(config, 36);
+    const uint32_t count = le32(config, 40);
+    const uint32_t item_length = le32(config, 44);
+    if (offset == 0 || count == 0 || item_length == 0) {
         return;
     }
-    if (itemLength % 4 != 0) {
+    if (item_length % 4 != 0) {
         owners.complaints.push_back("item_length is not a multiple of 4");
         return;
     }
-    for (std::uint32_t i = 0; i < count; i++) {
-        const std::size_t at = offset + std::size_t{i} * itemLength;
+    for (uint32_t i = 0; i < count; i++) {
+        const size_t at = offset + size_t{i} * item_length;
         // The guest copies no more than 16 bytes of an item into a zeroed buffer.
-        std::vector<std::uint8_t> item(16, 0);
-        const std::size_t copied = std::min<std::size_t>(itemLength, item.size());
+        std::vector<uint8_t> item(16, 0);
+        const size_t copied = std::min<size_t>(item_length, item.size());
         if (at + copied > config.size()) {
             owners.complaints.push_back("item " + std::to_string(i) + " leaves the config space");
             return;
         }
         std::copy_n(config.begin() + static_cast<std::ptrdiff_t>(at), copied, item.begin());
-        const std::uint16_t type = le16(item, 0);
+        const uint16_t type = le16(item, 0);
         if (type == 1) {
-            claimFunctions(owners, le16(item, 2), le16(item, 4), le16(item, 6),
-                           {iommu, le32(item, 8)});
+            claim_functions(owners, le16(item, 2), le16(item, 4), le16(item, 6),
+                            {iommu, le32(item, 8)});
         } else if (type == 2) {
-            claimBase(owners, le64(item, 8), {iommu, le32(item, 4)});
+            claim_base(owners, le64(item, 8), {iommu, le32(item, 4)});
         } else {
             owners.complaints.push_back("item " + std::to_string(i) + " is of unknown type");
         }
     }
 }
 
-void decodeArrayV3(std::uint32_t iommu, const std::vector<std::uint8_t> &config, Owners &owners)
+void decode_array_v3(uint32_t iommu, const std::vector<uint8_t> &config, Owners &owners)
 {
-    const std::uint16_t count = le16(config, 36);
-    std::size_t at = le16(config, 38);
+    const uint16_t count = le16(config, 36);
+    size_t at = le16(config, 38);
     if (at % 8 != 0) {
         owners.complaints.push_back("the first item is not 8-byte aligned");
     }
-    for (std::uint16_t i = 0; i < count; i++) {
+    for (uint16_t i = 0; i < count; i++) {
         if (at + 4 > config.size() || at + le16(config, at + 2) > config.size()) {
             owners.complaints.push_back("item " + std::to_string(i) + " leaves the config space");
             return;
         }
-        const std::uint8_t type = config[at];
-        const std::uint16_t length = le16(config, at + 2);
+        const uint8_t type = config[at];
+        const uint16_t length = le16(config, at + 2);
         if (length < 16) {
             owners.complaints.push_back("item " + std::to_string(i) + " is too short");
             return;
         }
         if (type == 1) {
-            claimFunctions(owners, le16(config, at + 8), le16(config, at + 10),
-                           le16(config, at + 12), {iommu, le32(config, at + 4)});
+            claim_functions(owners, le16(config, at + 8), le16(config, at + 10),
+                            le16(config, at + 12), {iommu, le32(config, at + 4)});
         } else if (type == 2) {
-            claimBase(owners, le64(config, at + 8), {iommu, le32(config, at + 4)});
+            claim_base(owners, le64(config, at + 8), {iommu, le32(config, at + 4)});
         } else {
             owners.complaints.push_back("item " + std::to_string(i) + " is of unknown type");
         }
@@ -224,50 +223,50 @@ void decodeArrayV3(std::uint32_t iommu, const std::vector<std::uint8_t> &config,
 namespace
 {
 
-std::optional<std::vector<std::uint32_t>> fdtCells(const void *fdt, int node, const char *property)
+std::optional<std::vector<uint32_t>> fdt_cells(const void *fdt, int node, const char *property)
 {
     int size = 0;
-    const auto *bytes = static_cast<const std::uint8_t *>(fdt_getprop(fdt, node, property, &size));
+    const auto *bytes = static_cast<const uint8_t *>(fdt_getprop(fdt, node, property, &size));
     if (bytes == nullptr) {
         return std::nullopt;
     }
-    std::vector<std::uint32_t> cells;
+    std::vector<uint32_t> cells;
     for (int i = 0; i + 4 <= size; i += 4) {
-        cells.push_back(std::uint32_t{bytes[i]} << 24 | std::uint32_t{bytes[i + 1]} << 16 |
-                        std::uint32_t{bytes[i + 2]} << 8 | bytes[i + 3]);
+        cells.push_back(uint32_t{bytes[i]} << 24 | uint32_t{bytes[i + 1]} << 16 |
+                        uint32_t{bytes[i + 2]} << 8 | bytes[i + 3]);
     }
     return cells;
 }
 
 // First address of a node under the root, which has two address cells.
-std::optional<std::uint64_t> fdtBase(const void *fdt, int node)
+std::optional<uint64_t> fdt_base(const void *fdt, int node)
 {
-    const auto reg = fdtCells(fdt, node, "reg");
+    const auto reg = fdt_cells(fdt, node, "reg");
     if (!reg || reg->size() < 2) {
         return std::nullopt;
     }
-    return std::uint64_t{(*reg)[0]} << 32 | (*reg)[1];
+    return uint64_t{(*reg)[0]} << 32 | (*reg)[1];
 }
 
-std::uint32_t fdtIommu(const ViommuMachineDesc &machine, const void *fdt, std::uint32_t phandle,
-                       Owners &owners)
+uint32_t fdt_iommu(const ViommuMachineDesc &machine, const void *fdt, uint32_t phandle,
+                   Owners &owners)
 {
     const int node = fdt_node_offset_by_phandle(fdt, phandle);
     if (node < 0) {
         owners.complaints.push_back("phandle " + std::to_string(phandle) + " leads nowhere");
         return VIOMMU_NO_IOMMU;
     }
-    if (fdtCells(fdt, node, "#iommu-cells") != std::vector<std::uint32_t>{1}) {
+    if (fdt_cells(fdt, node, "#iommu-cells") != std::vector<uint32_t>{1}) {
         owners.complaints.push_back("phandle " + std::to_string(phandle) + " is no IOMMU");
     }
     if (fdt_node_check_compatible(fdt, node, "pci1af4,1057") == 0) {
-        const auto reg = fdtCells(fdt, node, "reg");
+        const auto reg = fdt_cells(fdt, node, "reg");
         if (reg && reg->size() == 5) {
-            return iommuAtFunction(machine, 0, static_cast<std::uint16_t>((*reg)[0] >> 8));
+            return iommu_at_function(machine, 0, static_cast<uint16_t>((*reg)[0] >> 8));
         }
     } else if (fdt_node_check_compatible(fdt, node, "virtio,mmio") == 0) {
-        if (const auto base = fdtBase(fdt, node)) {
-            return iommuAtBase(machine, *base);
+        if (const auto base = fdt_base(fdt, node)) {
+            return iommu_at_base(machine, *base);
         }
     }
     owners.complaints.push_back("the node of phandle " + std::to_string(phandle) +
@@ -275,9 +274,9 @@ std::uint32_t fdtIommu(const ViommuMachineDesc &machine, const void *fdt, std::u
     return VIOMMU_NO_IOMMU;
 }
 
-void decodeIommuMap(const ViommuMachineDesc &machine, const void *fdt, int host, Owners &owners)
+void decode_iommu_map(const ViommuMachineDesc &machine, const void *fdt, int host, Owners &owners)
 {
-    const auto map = fdtCells(fdt, host, "iommu-map");
+    const auto map = fdt_cells(fdt, host, "iommu-map");
     if (!map) {
         return;
     }
@@ -285,26 +284,26 @@ void decodeIommuMap(const ViommuMachineDesc &machine, const void *fdt, int host,
         owners.complaints.push_back("iommu-map is not made of tuples");
         return;
     }
-    std::uint32_t mask = 0xffff;
-    if (const auto present = fdtCells(fdt, host, "iommu-map-mask"); present && !present->empty()) {
+    uint32_t mask = 0xffff;
+    if (const auto present = fdt_cells(fdt, host, "iommu-map-mask"); present && !present->empty()) {
         mask = present->front();
     }
-    for (std::size_t tuple = 0; tuple < map->size(); tuple += 4) {
-        const std::uint32_t ridBase = (*map)[tuple];
-        const std::uint32_t idBase = (*map)[tuple + 2];
-        const std::uint32_t length = (*map)[tuple + 3];
-        const std::uint32_t iommu = fdtIommu(machine, fdt, (*map)[tuple + 1], owners);
-        if (length == 0 || ridBase > 0xffff || length > 0x10000 - ridBase) {
+    for (size_t tuple = 0; tuple < map->size(); tuple += 4) {
+        const uint32_t rid_base = (*map)[tuple];
+        const uint32_t id_base = (*map)[tuple + 2];
+        const uint32_t length = (*map)[tuple + 3];
+        const uint32_t iommu = fdt_iommu(machine, fdt, (*map)[tuple + 1], owners);
+        if (length == 0 || rid_base > 0xffff || length > 0x10000 - rid_base) {
             owners.complaints.push_back("an iommu-map tuple is empty or leaves the segment");
             continue;
         }
-        if (tuple != 0 && ridBase < (*map)[tuple - 4]) {
+        if (tuple != 0 && rid_base < (*map)[tuple - 4]) {
             owners.complaints.push_back("iommu-map is not sorted");
         }
-        for (std::uint32_t rid = 0; rid <= 0xffff; rid++) {
-            const std::uint32_t masked = rid & mask;
-            if (masked >= ridBase && masked - ridBase < length) {
-                claimFunctions(owners, 0, rid, rid, {iommu, masked - ridBase + idBase});
+        for (uint32_t rid = 0; rid <= 0xffff; rid++) {
+            const uint32_t masked = rid & mask;
+            if (masked >= rid_base && masked - rid_base < length) {
+                claim_functions(owners, 0, rid, rid, {iommu, masked - rid_base + id_base});
             }
         }
     }
@@ -312,25 +311,25 @@ void decodeIommuMap(const ViommuMachineDesc &machine, const void *fdt, int host,
 
 } // namespace
 
-Owners decodeFdt(const ViommuMachineDesc &machine, const void *fdt, const char *pciHost)
+Owners decode_fdt(const ViommuMachineDesc &machine, const void *fdt, const char *pci_host)
 {
     Owners owners;
     for (int node = fdt_next_node(fdt, -1, nullptr); node >= 0;
          node = fdt_next_node(fdt, node, nullptr)) {
-        const auto iommus = fdtCells(fdt, node, "iommus");
+        const auto iommus = fdt_cells(fdt, node, "iommus");
         if (!iommus) {
             continue;
         }
-        const auto base = fdtBase(fdt, node);
+        const auto base = fdt_base(fdt, node);
         if (iommus->size() != 2 || !base) {
             owners.complaints.push_back("a node has bad iommus");
             continue;
         }
-        const std::uint32_t iommu = fdtIommu(machine, fdt, iommus->front(), owners);
-        claimBase(owners, *base, {iommu, iommus->back()});
+        const uint32_t iommu = fdt_iommu(machine, fdt, iommus->front(), owners);
+        claim_base(owners, *base, {iommu, iommus->back()});
     }
-    if (pciHost != nullptr) {
-        decodeIommuMap(machine, fdt, fdt_path_offset(fdt, pciHost), owners);
+    if (pci_host != nullptr) {
+        decode_iommu_map(machine, fdt, fdt_path_offset(fdt, pci_host), owners);
     }
     return owners;
 }

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <viommu/properties.h>
+
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -6,17 +10,13 @@
 #include <string>
 #include <vector>
 
-#include <gtest/gtest.h>
-
-#include "viommu/viommu.h"
-
 namespace viommu::test
 {
 
 namespace
 {
 
-constexpr std::uint64_t top = UINT64_MAX;
+constexpr uint64_t kTop = UINT64_MAX;
 
 // The room that QEMU's side has for a sentence.
 using Sentence = char[256];
@@ -33,7 +33,7 @@ std::optional<ViommuRegion> region(const std::string &text)
     return std::nullopt;
 }
 
-std::string regionRefusal(const std::string &text)
+std::string region_refusal(const std::string &text)
 {
     ViommuRegion untouched{1, 2, 3};
     Sentence error = "";
@@ -44,7 +44,7 @@ std::string regionRefusal(const std::string &text)
     return error;
 }
 
-std::string layoutRefusal(const std::string &text)
+std::string layout_refusal(const std::string &text)
 {
     ViommuArrayLayout untouched = VIOMMU_ARRAY_V2;
     Sentence error = "";
@@ -53,7 +53,7 @@ std::string layoutRefusal(const std::string &text)
     return error;
 }
 
-std::string formRefusal(const std::string &text)
+std::string form_refusal(const std::string &text)
 {
     return "reserved-regions: '" + text +
            "' is not of the form START:LAST:TYPE with hexadecimal addresses and a decimal type";
@@ -73,7 +73,7 @@ Names split(std::string text)
     return {names.begin(), names.end()};
 }
 
-std::string splitRefusal(std::string text)
+std::string split_refusal(std::string text)
 {
     Sentence error = "";
     const std::string before = text;
@@ -85,8 +85,7 @@ std::string splitRefusal(std::string text)
     return error;
 }
 
-void expectRegion(const std::string &text, std::uint64_t start, std::uint64_t last,
-                  std::uint8_t subtype)
+void expect_region(const std::string &text, uint64_t start, uint64_t last, uint8_t subtype)
 {
     const std::optional<ViommuRegion> parsed = region(text);
     ASSERT_TRUE(parsed) << text;
@@ -97,16 +96,16 @@ void expectRegion(const std::string &text, std::uint64_t start, std::uint64_t la
 
 TEST(ReservedRegion, W15_WhatIsWrittenForQemusOwnDevice)
 {
-    expectRegion("0xfee00000:0xfeefffff:1", 0xfee00000, 0xfeefffff, VIOMMU_RESV_MSI);
-    expectRegion("0xFEE00000:0xFEEFFFFF:0", 0xfee00000, 0xfeefffff, VIOMMU_RESV_RESERVED);
-    expectRegion("0XaBcDe:0XfEdCbA:0", 0xabcde, 0xfedcba, VIOMMU_RESV_RESERVED);
-    expectRegion("fee00000:feefffff:1", 0xfee00000, 0xfeefffff, VIOMMU_RESV_MSI);
-    expectRegion("10:1f:0", 0x10, 0x1f, VIOMMU_RESV_RESERVED);
-    expectRegion("0:0:0", 0, 0, VIOMMU_RESV_RESERVED);
-    expectRegion("0x0:0xffffffffffffffff:0", 0, top, VIOMMU_RESV_RESERVED);
-    expectRegion("ffffffffffffffff:ffffffffffffffff:1", top, top, VIOMMU_RESV_MSI);
-    expectRegion("0x00000000000000000000001000:00000000000000000000001fff:001", 0x1000, 0x1fff,
-                 VIOMMU_RESV_MSI);
+    expect_region("0xfee00000:0xfeefffff:1", 0xfee00000, 0xfeefffff, VIOMMU_RESV_MSI);
+    expect_region("0xFEE00000:0xFEEFFFFF:0", 0xfee00000, 0xfeefffff, VIOMMU_RESV_RESERVED);
+    expect_region("0XaBcDe:0XfEdCbA:0", 0xabcde, 0xfedcba, VIOMMU_RESV_RESERVED);
+    expect_region("fee00000:feefffff:1", 0xfee00000, 0xfeefffff, VIOMMU_RESV_MSI);
+    expect_region("10:1f:0", 0x10, 0x1f, VIOMMU_RESV_RESERVED);
+    expect_region("0:0:0", 0, 0, VIOMMU_RESV_RESERVED);
+    expect_region("0x0:0xffffffffffffffff:0", 0, kTop, VIOMMU_RESV_RESERVED);
+    expect_region("ffffffffffffffff:ffffffffffffffff:1", kTop, kTop, VIOMMU_RESV_MSI);
+    expect_region("0x00000000000000000000001000:00000000000000000000001fff:001", 0x1000, 0x1fff,
+                  VIOMMU_RESV_MSI);
 }
 
 TEST(ReservedRegion, W15_BlanksAndSignsAreRefused)
@@ -119,10 +118,10 @@ TEST(ReservedRegion, W15_BlanksAndSignsAreRefused)
         "0:-0:0",           "0x1000:0x1fff:-1", "0x+1000:0x1fff:0",
     };
     for (const std::string &text : texts) {
-        EXPECT_EQ(regionRefusal(text), formRefusal(text));
+        EXPECT_EQ(region_refusal(text), form_refusal(text));
     }
-    EXPECT_EQ(regionRefusal("\t0:1:0"), formRefusal("?0:1:0"));
-    EXPECT_EQ(regionRefusal("0:1:0\n"), formRefusal("0:1:0?"));
+    EXPECT_EQ(region_refusal("\t0:1:0"), form_refusal("?0:1:0"));
+    EXPECT_EQ(region_refusal("0:1:0\n"), form_refusal("0:1:0?"));
 }
 
 TEST(ReservedRegion, W15_NumbersThatAreTooLargeAreRefused)
@@ -131,7 +130,7 @@ TEST(ReservedRegion, W15_NumbersThatAreTooLargeAreRefused)
          {"0x10000000000000000:0xffffffffffffffff:0", "0:0x10000000000000000:0",
           "0:100000000000000000000000000000000:0", "0:1:4294967296", "0:1:18446744073709551616",
           "0:1:18446744073709551617"}) {
-        EXPECT_EQ(regionRefusal(text), formRefusal(text));
+        EXPECT_EQ(region_refusal(text), form_refusal(text));
     }
 }
 
@@ -163,28 +162,28 @@ TEST(ReservedRegion, W15_OtherFormsAreRefused)
                                    "1.0:0x1fff:0",
                                    "0x1000,0x1fff,0",
                                    "0x1000:0x1fff:msi"}) {
-        EXPECT_EQ(regionRefusal(text), formRefusal(text));
+        EXPECT_EQ(region_refusal(text), form_refusal(text));
     }
 }
 
 TEST(ReservedRegion, W15_AnEndBeforeTheStartIsRefused)
 {
-    EXPECT_EQ(regionRefusal("0x2000:0x1fff:0"),
+    EXPECT_EQ(region_refusal("0x2000:0x1fff:0"),
               "reserved-regions: '0x2000:0x1fff:0' ends before it starts");
-    EXPECT_EQ(regionRefusal("0xffffffffffffffff:0:7"),
+    EXPECT_EQ(region_refusal("0xffffffffffffffff:0:7"),
               "reserved-regions: '0xffffffffffffffff:0:7' ends before it starts");
 }
 
 TEST(ReservedRegion, W15_OtherTypesAreRefused)
 {
-    EXPECT_EQ(regionRefusal("0:1:2"),
+    EXPECT_EQ(region_refusal("0:1:2"),
               "reserved-regions: type 2 of '0:1:2' is neither 0 (reserved) nor 1 (MSI)");
     // Their low bytes are those of a type that there is.
-    EXPECT_EQ(regionRefusal("0:1:256"),
+    EXPECT_EQ(region_refusal("0:1:256"),
               "reserved-regions: type 256 of '0:1:256' is neither 0 (reserved) nor 1 (MSI)");
-    EXPECT_EQ(regionRefusal("0:1:4294967295"), "reserved-regions: type 4294967295 of "
-                                               "'0:1:4294967295' is neither 0 (reserved) nor 1 "
-                                               "(MSI)");
+    EXPECT_EQ(region_refusal("0:1:4294967295"), "reserved-regions: type 4294967295 of "
+                                                "'0:1:4294967295' is neither 0 (reserved) nor 1 "
+                                                "(MSI)");
 }
 
 TEST(ArrayLayout, W28_OneOfThree)
@@ -206,7 +205,7 @@ TEST(ArrayLayout, W28_AnythingElseIsRefused)
 {
     for (const std::string text :
          {"", "v1", "v", "v22", "V2", "Off", "of", "offf", "2", " v2", "v2 ", "on", "v2:v3"}) {
-        EXPECT_EQ(layoutRefusal(text), "topology: '" + text + "' is neither off, v2 nor v3");
+        EXPECT_EQ(layout_refusal(text), "topology: '" + text + "' is neither off, v2 nor v3");
     }
 }
 
@@ -221,9 +220,9 @@ TEST(RootBus, MOD_7_NamesBetweenColons)
 
 TEST(RootBus, MOD_7_EmptyNamesAreRefused)
 {
-    EXPECT_EQ(splitRefusal(""), "root-bus: the name is empty");
+    EXPECT_EQ(split_refusal(""), "root-bus: the name is empty");
     for (const std::string text : {":", "::", "a:", ":a", "a::b", "a:b:", ":a:b"}) {
-        EXPECT_EQ(splitRefusal(text), "root-bus: '" + text + "' contains an empty name");
+        EXPECT_EQ(split_refusal(text), "root-bus: '" + text + "' contains an empty name");
     }
 }
 
@@ -241,15 +240,15 @@ TEST(RootBus, MOD_7_TooLittleRoomChangesNothing)
 TEST(Properties, W28_AnyLengthIsTakenAndShownInShort)
 {
     const std::string zeros(1 << 20, '0');
-    expectRegion("0x" + zeros + "1:" + zeros + "2:" + zeros + "1", 1, 2, VIOMMU_RESV_MSI);
+    expect_region("0x" + zeros + "1:" + zeros + "2:" + zeros + "1", 1, 2, VIOMMU_RESV_MSI);
 
     const std::string shown = std::string(128, 'f') + "...";
     const std::string digits(1 << 20, 'f');
-    EXPECT_EQ(regionRefusal(digits + ":0:0"), formRefusal(shown));
-    EXPECT_EQ(layoutRefusal(digits), "topology: '" + shown + "' is neither off, v2 nor v3");
-    EXPECT_EQ(splitRefusal(digits + ":"), "root-bus: '" + shown + "' contains an empty name");
-    EXPECT_EQ(regionRefusal(std::string(128, 'f')), formRefusal(std::string(128, 'f')));
-    EXPECT_EQ(regionRefusal(std::string(129, 'f')), formRefusal(shown));
+    EXPECT_EQ(region_refusal(digits + ":0:0"), form_refusal(shown));
+    EXPECT_EQ(layout_refusal(digits), "topology: '" + shown + "' is neither off, v2 nor v3");
+    EXPECT_EQ(split_refusal(digits + ":"), "root-bus: '" + shown + "' contains an empty name");
+    EXPECT_EQ(region_refusal(std::string(128, 'f')), form_refusal(std::string(128, 'f')));
+    EXPECT_EQ(region_refusal(std::string(129, 'f')), form_refusal(shown));
 
     std::string names = "a";
     for (int i = 1; i < 100000; i++) {
@@ -260,10 +259,10 @@ TEST(Properties, W28_AnyLengthIsTakenAndShownInShort)
 
 TEST(Properties, W28_ASentenceIsOnOneLine)
 {
-    EXPECT_EQ(regionRefusal("a\nb\r\x1b\x7f\x01"), formRefusal("a?b????"));
-    EXPECT_EQ(layoutRefusal("v2\n"), "topology: 'v2?' is neither off, v2 nor v3");
-    EXPECT_EQ(splitRefusal("\n:"), "root-bus: '?:' contains an empty name");
-    EXPECT_EQ(regionRefusal("\xc3\xa4"), formRefusal("\xc3\xa4"));
+    EXPECT_EQ(region_refusal("a\nb\r\x1b\x7f\x01"), form_refusal("a?b????"));
+    EXPECT_EQ(layout_refusal("v2\n"), "topology: 'v2?' is neither off, v2 nor v3");
+    EXPECT_EQ(split_refusal("\n:"), "root-bus: '?:' contains an empty name");
+    EXPECT_EQ(region_refusal("\xc3\xa4"), form_refusal("\xc3\xa4"));
 }
 
 // Each refusal of the three parsers, told to a buffer.
@@ -275,7 +274,7 @@ struct Refusal {
 const std::vector<Refusal> &refusals()
 {
     static const std::vector<Refusal> all{
-        {formRefusal("0"),
+        {form_refusal("0"),
          [](char *error, size_t size) {
              ViommuRegion parsed{};
              EXPECT_FALSE(viommu_region_parse("0", &parsed, error, size));

@@ -2,23 +2,23 @@
 //
 // The expected bytes are written by hand from the layout of the table; they
 // begin after the 36-byte ACPI header, while offsets in them count from its start.
+#include "machine_builder.h"
+#include "owners.h"
+
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include <gtest/gtest.h>
-
-#include "machine.h"
-#include "owners.h"
-
 namespace viommu::test
 {
 
-using Bytes = std::vector<std::uint8_t>;
+using Bytes = std::vector<uint8_t>;
 
 TEST(Viot, PciIommusRangesAndMmioEndpoint)
 {
-    const auto topology = build(goldenMachine());
+    const auto topology = build(golden_machine());
     // clang-format off
     const Bytes expected{
         7, 0,           48, 0,          0, 0, 0, 0, 0, 0, 0, 0,
@@ -42,12 +42,12 @@ TEST(Viot, PciIommusRangesAndMmioEndpoint)
                         0x00, 0x30, 0xff, 0x3f, 64, 0,  0, 0, 0, 0, 0, 0,
     };
     // clang-format on
-    EXPECT_EQ(viotBody(topology.get()), expected);
+    EXPECT_EQ(viot_body(topology.get()), expected);
 }
 
 TEST(Viot, MmioIommuAndSegment)
 {
-    const auto topology = build(goldenMmioMachine());
+    const auto topology = build(golden_mmio_machine());
     // clang-format off
     const Bytes expected{
         2, 0,           48, 0,          0, 0, 0, 0, 0, 0, 0, 0,
@@ -58,18 +58,18 @@ TEST(Viot, MmioIommuAndSegment)
                         0x00, 0x80, 0xff, 0xff, 48, 0,  0, 0, 0, 0, 0, 0,
     };
     // clang-format on
-    EXPECT_EQ(viotBody(topology.get()), expected);
+    EXPECT_EQ(viot_body(topology.get()), expected);
 }
 
 // Linux takes a PCI IOMMU that no range refers to for the one of every device that
 // has none; the range names the last function of segment 0xffff, where none can be.
 TEST(Viot, PciIommuThatManagesNothingIsReferredToByARangeWithoutFunctions)
 {
-    const auto topology = build(Machine()
-                                    .pciIommu("idle", 0, 0x0008)
-                                    .pciIommu("busy", 0, 0x0010, {"pxb1"})
-                                    .rootBus("pcie.0", 0, 0x00, 0x0f, true)
-                                    .rootBus("pxb1", 0, 0x10, 0x10));
+    const auto topology = build(MachineBuilder()
+                                    .pci_iommu("idle", 0, 0x0008)
+                                    .pci_iommu("busy", 0, 0x0010, {"pxb1"})
+                                    .root_bus("pcie.0", 0, 0x00, 0x0f, true)
+                                    .root_bus("pxb1", 0, 0x10, 0x10));
     // clang-format off
     const Bytes expected{
         4, 0,           48, 0,          0, 0, 0, 0, 0, 0, 0, 0,
@@ -83,17 +83,17 @@ TEST(Viot, PciIommuThatManagesNothingIsReferredToByARangeWithoutFunctions)
                         0x00, 0x10, 0xff, 0x10, 64, 0,  0, 0, 0, 0, 0, 0,
     };
     // clang-format on
-    EXPECT_EQ(viotBody(topology.get()), expected);
+    EXPECT_EQ(viot_body(topology.get()), expected);
     EXPECT_FALSE(viommu_topology_manages(topology.get(), 0, 0xffffffff));
 }
 
 TEST(Viot, TwoPciIommusThatManageNothingShareNoFunction)
 {
-    const auto topology = build(Machine()
-                                    .pciIommu("one", 0, 0x0008)
-                                    .pciIommu("two", 0, 0x0010, {VIOMMU_PLATFORM_BUS})
-                                    .rootBus("pcie.0", 0, 0x00, 0xff, true));
-    const Bytes body = viotBody(topology.get());
+    const auto topology = build(MachineBuilder()
+                                    .pci_iommu("one", 0, 0x0008)
+                                    .pci_iommu("two", 0, 0x0010, {VIOMMU_PLATFORM_BUS})
+                                    .root_bus("pcie.0", 0, 0x00, 0xff, true));
+    const Bytes body = viot_body(topology.get());
     ASSERT_EQ(body.size(), 12u + 2 * 16u + 2 * 24u);
     EXPECT_EQ(le32(body, 44 + 4), 0xffffffffu);
     EXPECT_EQ(le16(body, 44 + 12), 0xffffu);
@@ -103,13 +103,13 @@ TEST(Viot, TwoPciIommusThatManageNothingShareNoFunction)
 
 TEST(Viot, MmioIommuThatManagesNothingHasNoNode)
 {
-    const auto topology = build(Machine().mmioIommu("iommu0", 0x1000));
-    EXPECT_EQ(viotBody(topology.get()), (Bytes{0, 0, 48, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
+    const auto topology = build(MachineBuilder().mmio_iommu("iommu0", 0x1000));
+    EXPECT_EQ(viot_body(topology.get()), (Bytes{0, 0, 48, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
 }
 
 TEST(Viot, WritesNothingIntoTooLittleRoom)
 {
-    const auto topology = build(goldenMmioMachine());
+    const auto topology = build(golden_mmio_machine());
     Bytes room(51, 0x55);
     EXPECT_EQ(viommu_topology_viot(topology.get(), room.data(), room.size(), nullptr, 0), 52u);
     EXPECT_EQ(room, Bytes(51, 0x55));
@@ -118,47 +118,47 @@ TEST(Viot, WritesNothingIntoTooLittleRoom)
 TEST(Viot, RefusesMoreNodesThanTheTableCanCount)
 {
     // The IOMMU and 65535 endpoints make 65536 nodes.
-    Machine machine;
-    machine.mmioIommu("iommu0", 0x1000);
+    MachineBuilder machine;
+    machine.mmio_iommu("iommu0", 0x1000);
     for (unsigned i = 0; i < 65534; i++) {
-        machine.mmioEndpoint("vm", static_cast<std::uint16_t>(i), 0x100000 + i * 0x200);
+        machine.mmio_endpoint("vm", static_cast<uint16_t>(i), 0x100000 + i * 0x200);
     }
-    EXPECT_EQ(viotBody(build(machine).get()).size(), 12u + 16u + 65534u * 24u);
+    EXPECT_EQ(viot_body(build(machine).get()).size(), 12u + 16u + 65534u * 24u);
 
-    machine.mmioEndpoint("vm", 65534, 0x10);
+    machine.mmio_endpoint("vm", 65534, 0x10);
     char error[256] = "";
     EXPECT_EQ(viommu_topology_viot(build(machine).get(), nullptr, 0, error, sizeof(error)), 0u);
-    expectSentence(error, {"VIOT", "65536 nodes", "65535"});
+    expect_sentence(error, {"VIOT", "65536 nodes", "65535"});
 }
 
 TEST(Viot, RefusesAnIommuNodeBeyondTheReachOfAnOutputNode)
 {
     // Node n is at 48 + 16 * n: 4092 of them start below 64 KiB, and one at 65520.
-    Machine machine;
-    const auto addIommus = [&machine](unsigned first, unsigned end) {
+    MachineBuilder machine;
+    const auto add_iommus = [&machine](unsigned first, unsigned end) {
         for (unsigned i = first; i < end; i++) {
             const std::string bus = "bus" + std::to_string(i);
-            machine.rootBus(bus, static_cast<std::uint16_t>(i / 256),
-                            static_cast<std::uint8_t>(i % 256), static_cast<std::uint8_t>(i % 256));
-            machine.mmioIommu("iommu" + std::to_string(i), 0x1000 + i * 0x200, {bus});
+            machine.root_bus(bus, static_cast<uint16_t>(i / 256), static_cast<uint8_t>(i % 256),
+                             static_cast<uint8_t>(i % 256));
+            machine.mmio_iommu("iommu" + std::to_string(i), 0x1000 + i * 0x200, {bus});
         }
     };
-    addIommus(0, 4093);
-    const Bytes body = viotBody(build(machine).get());
+    add_iommus(0, 4093);
+    const Bytes body = viot_body(build(machine).get());
     ASSERT_EQ(body.size(), 12u + 4093u * (16u + 24u));
     EXPECT_EQ(le16(body, body.size() - 8), 65520u);
 
-    addIommus(4093, 4094);
+    add_iommus(4093, 4094);
     char error[256] = "";
     EXPECT_EQ(viommu_topology_viot(build(machine).get(), nullptr, 0, error, sizeof(error)), 0u);
-    expectSentence(error, {"VIOT", "iommu4093", "65536", "65535"});
+    expect_sentence(error, {"VIOT", "iommu4093", "65536", "65535"});
 }
 
 TEST(Viot, RefusesNoTopology)
 {
     char error[256] = "";
     EXPECT_EQ(viommu_topology_viot(nullptr, nullptr, 0, error, sizeof(error)), 0u);
-    expectSentence(error, {"no topology"});
+    expect_sentence(error, {"no topology"});
 }
 
 } // namespace viommu::test

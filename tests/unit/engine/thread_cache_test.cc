@@ -2,9 +2,9 @@
 //
 // What a thread remembers of its translations: answers, as long as they are
 // right, and how many there were.
-#include "lanes.h"
+#include "base/pages.h"
+#include "engine/thread_cache.h"
 #include "machine.h"
-#include "pages.h"
 
 #include <condition_variable>
 #include <thread>
@@ -19,10 +19,10 @@ namespace
 constexpr uint64_t kPage = 0x1000;
 
 // Everything is asked twice: the second answer may be a remembered one.
-class Lanes : public ::testing::Test
+class ThreadCaches : public ::testing::Test
 {
 protected:
-    Lanes()
+    ThreadCaches()
     {
         machine.add(0x38);
         EXPECT_EQ(machine.attach(1, 0x30), OK);
@@ -41,7 +41,7 @@ protected:
     Function &nic = machine.add(0x30);
 };
 
-TEST_F(Lanes, UNM_5_NotBeyondTheMapping)
+TEST_F(ThreadCaches, UNM_5_NotBeyondTheMapping)
 {
     EXPECT_EQ(machine.unmap(1, 0x1000, 0x1fff), OK);
     EXPECT_EQ(twice(0x1234), FAULT);
@@ -49,7 +49,7 @@ TEST_F(Lanes, UNM_5_NotBeyondTheMapping)
     EXPECT_EQ(twice(0x1234), 0x9234u);
 }
 
-TEST_F(Lanes, UNM_5_NotBeyondAMappingAmongMany)
+TEST_F(ThreadCaches, UNM_5_NotBeyondAMappingAmongMany)
 {
     for (uint64_t page = 2; page < 20000; page++) {
         ASSERT_EQ(machine.map(1, page * kPage, page * kPage + 0xfff, page * kPage), OK);
@@ -69,7 +69,7 @@ TEST_F(Lanes, UNM_5_NotBeyondAMappingAmongMany)
 }
 
 // What is added in the place of a fault is found at once.
-TEST_F(Lanes, MAP_6_FaultsAreNotRemembered)
+TEST_F(ThreadCaches, MAP_6_FaultsAreNotRemembered)
 {
     EXPECT_EQ(twice(0x2000), FAULT);
     EXPECT_EQ(machine.map(1, 0x2000, 0x2fff, 0x7000, R), OK);
@@ -78,7 +78,7 @@ TEST_F(Lanes, MAP_6_FaultsAreNotRemembered)
     EXPECT_EQ(twice(0x2000), 0x7000u);
 }
 
-TEST_F(Lanes, DET_4_NotBeyondTheAttachment)
+TEST_F(ThreadCaches, DET_4_NotBeyondTheAttachment)
 {
     EXPECT_EQ(machine.attach(2, 0x38), OK);
     EXPECT_EQ(machine.map(2, 0x1000, 0x1fff, 0x8000), OK);
@@ -92,7 +92,7 @@ TEST_F(Lanes, DET_4_NotBeyondTheAttachment)
     EXPECT_EQ(twice(0x1234), 0x1234u);
 }
 
-TEST_F(Lanes, W5_NotBeyondAReset)
+TEST_F(ThreadCaches, W5_NotBeyondAReset)
 {
     viommu_engine_device_reset(machine.engine());
     EXPECT_EQ(twice(0x1234), FAULT);
@@ -102,7 +102,7 @@ TEST_F(Lanes, W5_NotBeyondAReset)
 }
 
 // The block is remembered, no more of the mapping than holds together.
-TEST_F(Lanes, W8_BlocksOfALargeMapping)
+TEST_F(ThreadCaches, W8_BlocksOfALargeMapping)
 {
     EXPECT_EQ(machine.map(1, 0x200000, 0x5fffff, 0x80201000), OK);
     for (uint64_t iova = 0x200000; iova < 0x600000; iova += 0x777) {
@@ -146,7 +146,7 @@ void together(int count, const std::function<void()> &work, const std::function<
     }
 }
 
-TEST_F(Lanes, W11_WhatThreadsRememberIsLimitedForEachIommu)
+TEST_F(ThreadCaches, W11_WhatThreadsRememberIsLimitedForEachIommu)
 {
     constexpr size_t kEndpoints = 20, kThreads = 60;
     std::vector<Function *> functions;
@@ -177,7 +177,7 @@ TEST_F(Lanes, W11_WhatThreadsRememberIsLimitedForEachIommu)
 }
 
 // Those that go are freed when no thread can have them, and what they counted stays.
-TEST_F(Lanes, W11_WhatThreadsRememberGoesWithTheAttachment)
+TEST_F(ThreadCaches, W11_WhatThreadsRememberGoesWithTheAttachment)
 {
     const auto expect_gone = [this](const char *why, const std::function<void()> &end) {
         machine.drive();
@@ -185,7 +185,7 @@ TEST_F(Lanes, W11_WhatThreadsRememberGoesWithTheAttachment)
         machine.map(1, 0x1000, 0x1fff, 0x5000);
         EXPECT_EQ(twice(0x1234), 0x5234u) << why;
         const ViommuStats before = machine.stats();
-        EXPECT_EQ(before.remembered, whole_pages(sizeof(Lane))) << why;
+        EXPECT_EQ(before.remembered, whole_pages(sizeof(ThreadCache))) << why;
         machine.hold();
         end();
         EXPECT_EQ(machine.stats().remembered, before.remembered) << why;
@@ -201,75 +201,75 @@ TEST_F(Lanes, W11_WhatThreadsRememberGoesWithTheAttachment)
 }
 
 // However many go at once.
-TEST(LaneStore, W11_LanesAreFreedInBoundedSteps)
+TEST(CacheStore, W11_CachesAreFreedInBoundedSteps)
 {
-    struct Waiting final : Graveyard {
-        void bury(ViommuDeferred &remains) noexcept override { buried.push_back(&remains); }
-        std::vector<ViommuDeferred *> buried;
-    } graveyard;
-    const auto store = std::make_shared<viommu::LaneStore>();
-    constexpr size_t kLists = 10, kLanes = 50;
-    const size_t size = whole_pages(sizeof(Lane));
-    std::vector<std::unique_ptr<viommu::Lanes>> lanes;
+    struct Waiting final : Reclaimer {
+        void defer(ViommuDeferred &object) noexcept override { deferred.push_back(&object); }
+        std::vector<ViommuDeferred *> deferred;
+    } reclaimer;
+    const auto store = std::make_shared<viommu::CacheStore>();
+    constexpr size_t kLists = 10, kCaches = 50;
+    const size_t size = whole_pages(sizeof(ThreadCache));
+    std::vector<std::unique_ptr<viommu::ThreadCaches>> caches;
     for (size_t i = 0; i < kLists; i++) {
-        Lane *list = nullptr;
-        for (size_t n = 0; n < kLanes; n++) {
-            lanes.push_back(std::make_unique<viommu::Lanes>(store));
-            lanes.back()->mine()->count_translation();
-            lanes.back()->drop(list);
+        ThreadCache *list = nullptr;
+        for (size_t n = 0; n < kCaches; n++) {
+            caches.push_back(std::make_unique<viommu::ThreadCaches>(store));
+            caches.back()->mine()->count_translation();
+            caches.back()->drop(list);
         }
-        viommu::LaneStore::bury(list, graveyard);
+        viommu::CacheStore::defer(list, reclaimer);
     }
-    EXPECT_EQ(store->memory(), kLists * kLanes * size);
+    EXPECT_EQ(store->memory(), kLists * kCaches * size);
     size_t rounds = 0;
-    for (; !graveyard.buried.empty(); rounds++) {
+    for (; !reclaimer.deferred.empty(); rounds++) {
         const size_t left = store->memory();
-        for (ViommuDeferred *remains : std::exchange(graveyard.buried, {})) {
-            if (remains->reclaim(remains)) {
-                graveyard.buried.push_back(remains);
+        for (ViommuDeferred *object : std::exchange(reclaimer.deferred, {})) {
+            if (object->reclaim(object)) {
+                reclaimer.deferred.push_back(object);
             }
         }
-        EXPECT_LE(left - store->memory(), (viommu::LaneStore::kStep + 1) * size);
-        ASSERT_LT(rounds, kLists * kLanes);
+        EXPECT_LE(left - store->memory(), (viommu::CacheStore::kStep + 1) * size);
+        ASSERT_LT(rounds, kLists * kCaches);
     }
     EXPECT_EQ(store->memory(), 0u);
-    EXPECT_GE(rounds, kLists * kLanes / (viommu::LaneStore::kStep + 1));
-    for (const auto &each : lanes) {
+    EXPECT_GE(rounds, kLists * kCaches / (viommu::CacheStore::kStep + 1));
+    for (const auto &each : caches) {
         EXPECT_EQ(each->counts().translations, 1u);
     }
     // What comes back is as new: it remembers nothing.
-    Lane *const again = lanes.front()->mine();
+    ThreadCache *const again = caches.front()->mine();
     ASSERT_NE(again, nullptr);
     EXPECT_EQ(again->counts().translations, 0u);
-    EXPECT_EQ(again->hit(0x1000).route, Hit::kNoRoute);
+    EXPECT_EQ(again->hit(0x1000).attachments, Hit::kNone);
 }
 
-TEST(LaneStore, W11_AnEngineMayGoBeforeItsLanes)
+TEST(CacheStore, W11_AnEngineMayGoBeforeItsCaches)
 {
-    std::vector<ViommuDeferred *> buried;
+    std::vector<ViommuDeferred *> deferred;
     ViommuCallbacks callbacks = some_callbacks();
-    callbacks.defer = [](void *opaque, ViommuDeferred *deferred) {
-        static_cast<std::vector<ViommuDeferred *> *>(opaque)->push_back(deferred);
+    callbacks.defer = [](void *opaque, ViommuDeferred *object) {
+        static_cast<std::vector<ViommuDeferred *> *>(opaque)->push_back(object);
     };
     const Config config;
     char error[100];
     ViommuEngine *const engine =
-        viommu_engine_new(&config, &callbacks, &buried, error, sizeof(error));
+        viommu_engine_new(&config, &callbacks, &deferred, error, sizeof(error));
     ViommuEndpoint *const endpoint = viommu_endpoint_new(engine, nullptr, nullptr, 0);
     ViommuTranslation translation;
     viommu_endpoint_translate(endpoint, 0x1000, R, &translation);
     viommu_endpoint_retire(endpoint);
     viommu_endpoint_free(endpoint);
     viommu_engine_free(engine);
-    EXPECT_EQ(buried.size(), 1u);
-    for (ViommuDeferred *remains : buried) {
-        while (remains->reclaim(remains)) {
+    EXPECT_EQ(deferred.size(), 1u);
+    for (ViommuDeferred *object : deferred) {
+        while (object->reclaim(object)) {
         }
     }
 }
 
-// More threads than have lanes, at the same time, and others in their place.
-TEST_F(Lanes, W22_CountsOfAllThreadsAreExact)
+// More threads than have caches, at the same time, and others in their place.
+TEST_F(ThreadCaches, W22_CountsOfAllThreadsAreExact)
 {
     const ViommuStats before = machine.stats();
     constexpr int kThreads = 100, kRounds = 3;

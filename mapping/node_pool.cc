@@ -2,7 +2,8 @@
 #include "node_pool.h"
 
 #include "nodes.h"
-#include "pages.h"
+
+#include "base/pages.h"
 
 #include <bit>
 #include <new>
@@ -87,22 +88,6 @@ struct NodePool::Chunk {
     std::byte *block(size_t i) { return reinterpret_cast<std::byte *>(this) + i * kNodeSize; }
 };
 
-class VIOMMU_SCOPED_CAPABILITY NodePool::Guard
-{
-public:
-    explicit Guard(std::mutex &lock) VIOMMU_ACQUIRE(pool_lock) VIOMMU_NO_THREAD_SAFETY_ANALYSIS
-        : lock_(lock)
-    {
-        lock_.lock();
-    }
-    ~Guard() VIOMMU_RELEASE() VIOMMU_NO_THREAD_SAFETY_ANALYSIS { lock_.unlock(); }
-    Guard(const Guard &) = delete;
-    Guard &operator=(const Guard &) = delete;
-
-private:
-    std::mutex &lock_;
-};
-
 NodePool &NodePool::instance()
 {
     return pool;
@@ -164,8 +149,8 @@ NodePool::Chunk *NodePool::new_chunk()
 
 void *NodePool::allocate()
 {
-    const Guard guard(lock_);
-    if (MappingSet::Node *const old = pluck()) {
+    const MutexLock guard(lock_);
+    if (MappingSet::Node *const old = take_garbage()) {
         return old;
     }
     if (!partial_) {
@@ -226,7 +211,7 @@ void NodePool::give_back(Chunk *chunks) noexcept
         const bool gone = empty_pages(chunk, kChunkSize);
         POISON(chunk, kChunkSize);
         {
-            const Guard guard(lock_);
+            const MutexLock guard(lock_);
             if (gone) {
                 use_.chunks--;
             } else {
@@ -248,7 +233,7 @@ void NodePool::give_back(Chunk *chunks) noexcept
         if (!unmapped) {
             POISON(arena.chunk(0), Arena::kChunks * kChunkSize);
         }
-        const Guard guard(lock_);
+        const MutexLock guard(lock_);
         if (unmapped) {
             use_.chunks -= kept;
         } else {
@@ -259,7 +244,7 @@ void NodePool::give_back(Chunk *chunks) noexcept
 
 void NodePool::release(MappingSet::Node *node) noexcept
 {
-    const Guard guard(lock_);
+    const MutexLock guard(lock_);
     put(node);
 }
 
@@ -274,13 +259,13 @@ void NodePool::add(MappingSet::Node *trees)
 
 // Takes one node off the garbage, children before parents.  Leaves are not
 // looked at.
-MappingSet::Node *NodePool::pluck()
+MappingSet::Node *NodePool::take_garbage()
 {
     while (MappingSet::Node *const top = garbage_) {
         const size_t children = top->level == 0 ? 0 : own(top->count);
         if (children == 0) {
             garbage_ = top->next;
-            if (top != sweeper_) {
+            if (top != sweeping_) {
                 return top;
             }
             continue;
@@ -302,17 +287,17 @@ bool NodePool::step(MappingSet::Node *trees) noexcept
     Chunk *unused = nullptr;
     bool more = false;
     {
-        const Guard guard(lock_);
-        if (sweeper_ != trees) {
+        const MutexLock guard(lock_);
+        if (sweeping_ != trees) {
             add(trees);
-            if (sweeper_) {
+            if (sweeping_) {
                 return false; // all of it is garbage, which is being swept
             }
-            sweeper_ = trees;
+            sweeping_ = trees;
             return true;
         }
         for (size_t left = kStep; left > 0; left--) {
-            MappingSet::Node *const node = pluck();
+            MappingSet::Node *const node = take_garbage();
             if (!node) {
                 break;
             }
@@ -321,7 +306,7 @@ bool NodePool::step(MappingSet::Node *trees) noexcept
         unused = trim(kStepChunks);
         more = garbage_ || (idle_ && idle_->next);
         if (!more) {
-            put(std::exchange(sweeper_, nullptr));
+            put(std::exchange(sweeping_, nullptr));
         }
     }
     give_back(unused);
@@ -332,10 +317,10 @@ void NodePool::free(MappingSet::Node *trees) noexcept
 {
     Chunk *unused = nullptr;
     {
-        const Guard guard(lock_);
+        const MutexLock guard(lock_);
         MappingSet::Node *const others = std::exchange(garbage_, nullptr);
         add(trees);
-        while (MappingSet::Node *const node = pluck()) {
+        while (MappingSet::Node *const node = take_garbage()) {
             put(node);
         }
         garbage_ = others;
@@ -346,7 +331,7 @@ void NodePool::free(MappingSet::Node *trees) noexcept
 
 NodePool::Use NodePool::use() noexcept
 {
-    const Guard guard(lock_);
+    const MutexLock guard(lock_);
     return use_;
 }
 

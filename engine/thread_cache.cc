@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "lanes.h"
+#include "thread_cache.h"
 
-#include "pages.h"
+#include "base/pages.h"
 
 #include <bit>
 #include <cstring>
@@ -16,16 +16,16 @@ namespace
 
 // Numbers that living threads have.
 constinit std::atomic<uint64_t> taken{0};
-static_assert(Lanes::kThreads == 64);
+static_assert(ThreadCaches::kThreads == 64);
 static_assert(std::is_trivially_default_constructible_v<Hit>);
 
 } // namespace
 
-constinit thread_local uint8_t Lanes::my_number_ = Lanes::kUnknown;
+constinit thread_local uint8_t ThreadCaches::my_number_ = ThreadCaches::kUnknown;
 
 // Gives the number back when the thread ends.  Whoever takes it next finds all
-// that this thread wrote to its lanes.
-struct Lanes::Ticket {
+// that this thread wrote to its caches.
+struct ThreadCaches::Ticket {
     ~Ticket()
     {
         if (my_number_ < kNone) {
@@ -49,18 +49,18 @@ struct Lanes::Ticket {
 };
 
 // Never again called by a thread after its first time.
-uint8_t Lanes::take_number()
+uint8_t ThreadCaches::take_number()
 {
     static thread_local Ticket ticket;
     ticket.take();
     return my_number_;
 }
 
-/* LaneStore */
+/* CacheStore */
 
-LaneStore::LaneStore() : size_(whole_pages(sizeof(Lane))) {}
+CacheStore::CacheStore() : size_(whole_pages(sizeof(ThreadCache))) {}
 
-LaneStore::~LaneStore()
+CacheStore::~CacheStore()
 {
     for (const std::atomic<std::byte *> &piece : pieces_) {
         if (std::byte *const memory = piece.load(std::memory_order_relaxed)) {
@@ -70,7 +70,7 @@ LaneStore::~LaneStore()
     }
 }
 
-std::byte *LaneStore::piece(size_t i) noexcept
+std::byte *CacheStore::piece(size_t i) noexcept
 {
     std::atomic<std::byte *> &slot = pieces_[i];
     std::byte *memory = slot.load(std::memory_order_acquire);
@@ -85,13 +85,13 @@ std::byte *LaneStore::piece(size_t i) noexcept
     return fresh;
 }
 
-Lane *LaneStore::make(const std::shared_ptr<LaneAccount> &account) noexcept
+ThreadCache *CacheStore::make(const std::shared_ptr<EndpointTotals> &totals) noexcept
 {
     // Threads that go without come here each time: no more than a look.
-    if (count_.load(std::memory_order_relaxed) >= kLanes) {
+    if (count_.load(std::memory_order_relaxed) >= kCaches) {
         return nullptr;
     }
-    if (count_.fetch_add(1, std::memory_order_relaxed) < kLanes) {
+    if (count_.fetch_add(1, std::memory_order_relaxed) < kCaches) {
         for (size_t i = 0; i < kPieces; i++) {
             uint32_t seen = taken_[i].load(std::memory_order_relaxed);
             while (seen != kAllTaken) {
@@ -104,7 +104,7 @@ Lane *LaneStore::make(const std::shared_ptr<LaneAccount> &account) noexcept
                 }
                 const size_t place = i * kInPiece + free;
                 if (std::byte *const memory = piece(i)) {
-                    return new (memory + free * size_) Lane(account, place);
+                    return new (memory + free * size_) ThreadCache(totals, place);
                 }
                 give_back(place);
                 return nullptr;
@@ -115,122 +115,122 @@ Lane *LaneStore::make(const std::shared_ptr<LaneAccount> &account) noexcept
     return nullptr;
 }
 
-void LaneStore::give_back(size_t place) noexcept
+void CacheStore::give_back(size_t place) noexcept
 {
     taken_[place / kInPiece].fetch_and(~(uint32_t{1} << place % kInPiece),
                                        std::memory_order_release);
     count_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-void LaneStore::destroy(Lane *lane) noexcept
+void CacheStore::destroy(ThreadCache *cache) noexcept
 {
-    const size_t place = lane->place_;
-    lane->~Lane();
-    if (!empty_pages(lane, size_)) {
-        std::memset(static_cast<void *>(lane), 0, size_);
+    const size_t place = cache->place_;
+    cache->~ThreadCache();
+    if (!empty_pages(cache, size_)) {
+        std::memset(static_cast<void *>(cache), 0, size_);
     }
     give_back(place);
 }
 
-void LaneStore::bury(Lane *list, Graveyard &graveyard)
+void CacheStore::defer(ThreadCache *list, Reclaimer &reclaimer)
 {
-    list->reclaim = [](ViommuDeferred *remains) {
-        auto *const first = static_cast<Lane *>(remains);
-        // The engine may be gone, and this its last lane.
-        const std::shared_ptr<LaneStore> store = first->account_->store;
+    list->reclaim = [](ViommuDeferred *object) {
+        auto *const first = static_cast<ThreadCache *>(object);
+        // The engine may be gone, and this its last cache.
+        const std::shared_ptr<CacheStore> store = first->totals_->store;
         return store->step(first);
     };
-    graveyard.bury(*list);
+    reclaimer.defer(*list);
 }
 
-bool LaneStore::step(Lane *list) noexcept
+bool CacheStore::step(ThreadCache *list) noexcept
 {
-    Lane *freed = nullptr;
+    ThreadCache *freed = nullptr;
     bool more = false;
     {
-        const std::lock_guard guard(lock_);
-        if (sweeper_ != list) {
-            Lane *end = list;
+        const MutexLock guard(lock_);
+        if (sweeping_ != list) {
+            ThreadCache *end = list;
             while (end->next_) {
                 end = end->next_;
             }
             end->next_ = std::exchange(garbage_, list);
-            if (sweeper_) {
+            if (sweeping_) {
                 return false; // all of it is garbage, which is being swept
             }
-            sweeper_ = list;
+            sweeping_ = list;
             return true;
         }
         for (size_t left = kStep; left > 0 && garbage_; left--) {
-            Lane *const lane = std::exchange(garbage_, garbage_->next_);
-            if (lane != sweeper_) {
-                lane->next_ = std::exchange(freed, lane);
+            ThreadCache *const cache = std::exchange(garbage_, garbage_->next_);
+            if (cache != sweeping_) {
+                cache->next_ = std::exchange(freed, cache);
             }
         }
         more = garbage_ != nullptr;
         if (!more) {
-            sweeper_->next_ = std::exchange(freed, sweeper_);
-            sweeper_ = nullptr;
+            sweeping_->next_ = std::exchange(freed, sweeping_);
+            sweeping_ = nullptr;
         }
     }
     while (freed) {
-        Lane *const lane = std::exchange(freed, freed->next_);
+        ThreadCache *const cache = std::exchange(freed, freed->next_);
         // What its thread had in hand when it was dropped is counted by now.
-        lane->account_->add(lane->counts() - lane->settled_);
-        destroy(lane);
+        cache->totals_->add(cache->counts() - cache->folded_);
+        destroy(cache);
     }
     return more;
 }
 
-/* Lanes */
+/* ThreadCaches */
 
-Lanes::Lanes(std::shared_ptr<LaneStore> store)
-    : account_(std::make_shared<LaneAccount>(std::move(store)))
+ThreadCaches::ThreadCaches(std::shared_ptr<CacheStore> store)
+    : totals_(std::make_shared<EndpointTotals>(std::move(store)))
 {
 }
 
-Lanes::~Lanes()
+ThreadCaches::~ThreadCaches()
 {
-    for (const std::atomic<Lane *> &slot : lanes_) {
-        if (Lane *const lane = slot.load(std::memory_order_relaxed)) {
-            account_->store->destroy(lane);
+    for (const std::atomic<ThreadCache *> &slot : caches_) {
+        if (ThreadCache *const cache = slot.load(std::memory_order_relaxed)) {
+            totals_->store->destroy(cache);
         }
     }
 }
 
-void Lanes::drop(Lane *&list)
+void ThreadCaches::drop(ThreadCache *&list)
 {
-    for (std::atomic<Lane *> &slot : lanes_) {
+    for (std::atomic<ThreadCache *> &slot : caches_) {
         if (!slot.load(std::memory_order_relaxed)) {
             continue;
         }
-        Lane *const lane = slot.exchange(nullptr, std::memory_order_acq_rel);
-        lane->settled_ = lane->counts();
-        account_->add(lane->settled_);
-        lane->next_ = std::exchange(list, lane);
+        ThreadCache *const cache = slot.exchange(nullptr, std::memory_order_acq_rel);
+        cache->folded_ = cache->counts();
+        totals_->add(cache->folded_);
+        cache->next_ = std::exchange(list, cache);
     }
 }
 
-Lane *Lanes::mine_at_first()
+ThreadCache *ThreadCaches::mine_at_first()
 {
     const uint8_t number = my_number_ == kUnknown ? take_number() : my_number_;
     if (number == kNone) {
         return nullptr;
     }
-    std::atomic<Lane *> &slot = lanes_[number];
+    std::atomic<ThreadCache *> &slot = caches_[number];
     if (!slot.load(std::memory_order_relaxed)) {
-        slot.store(account_->store->make(account_), std::memory_order_release);
+        slot.store(totals_->store->make(totals_), std::memory_order_release);
     }
     return slot.load(std::memory_order_relaxed);
 }
 
-Counts Lanes::counts() const
+Counts ThreadCaches::counts() const
 {
-    Counts sum{account_->translations.load(std::memory_order_relaxed),
-               account_->faults.load(std::memory_order_relaxed)};
-    for (const std::atomic<Lane *> &slot : lanes_) {
-        if (const Lane *lane = slot.load(std::memory_order_acquire)) {
-            sum += lane->counts();
+    Counts sum{totals_->translations.load(std::memory_order_relaxed),
+               totals_->faults.load(std::memory_order_relaxed)};
+    for (const std::atomic<ThreadCache *> &slot : caches_) {
+        if (const ThreadCache *cache = slot.load(std::memory_order_acquire)) {
+            sum += cache->counts();
         }
     }
     return sum;

@@ -5,6 +5,7 @@
 #include "nodes.h"
 
 #include <memory>
+#include <new>
 #include <utility>
 
 namespace viommu
@@ -18,8 +19,7 @@ constexpr size_t kChildren = MappingSet::Inner::kChildren;
 
 static_assert(sizeof(MappingSet::Leaf) <= kNodeSize && sizeof(MappingSet::Inner) <= kNodeSize);
 
-// Every level but the top has at least two children a node on average; 2^64
-// mappings do not exist.
+// README.md, Height: no tree comes near.
 constexpr size_t kMaxDepth = 20;
 
 // Below a quarter a node looks for a neighbour to merge with, unless the two
@@ -39,9 +39,9 @@ template <typename N, typename... Args> Fresh<N> make_node(Args... args)
     return Fresh<N>(new (NodePool::instance().allocate()) N(args...));
 }
 
-bool reclaim_trees(ViommuDeferred *remains)
+bool reclaim_trees(ViommuDeferred *object)
 {
-    return NodePool::instance().step(static_cast<MappingSet::Node *>(remains));
+    return NodePool::instance().step(static_cast<MappingSet::Node *>(object));
 }
 
 // The lines in which a search begins are wanted together.
@@ -54,13 +54,13 @@ void fetch_ahead(const void *node)
     }
 }
 
-struct Tally {
+struct Content {
     size_t mappings;
     size_t nodes;
 };
 
 // What is in the tree.
-Tally tally(const MappingSet::Node *node)
+Content content_of(const MappingSet::Node *node)
 {
     if (node->level == 0) {
         return {static_cast<const MappingSet::Leaf *>(node)->mappings(), 1};
@@ -72,9 +72,9 @@ Tally tally(const MappingSet::Node *node)
             __builtin_prefetch(own(inner.children[i]));
         }
     }
-    Tally sum{0, 1};
+    Content sum{0, 1};
     for (size_t i = 0; i < count; i++) {
-        const Tally child = tally(own(inner.children[i]));
+        const Content child = content_of(own(inner.children[i]));
         sum.mappings += child.mappings;
         sum.nodes += child.nodes;
     }
@@ -103,16 +103,12 @@ struct MappingSet::Path {
     }
 };
 
-// While one exists readers wait for, or discard, what they see of the node.
+// While one exists, readers wait for the node, or read again what they saw of it.
 class MappingSet::Change
 {
 public:
-    explicit Change(Node &node) : node_(node)
-    {
-        node_.version.store(own(node_.version) + 1, std::memory_order_relaxed);
-        // The data that follows is stored with release, so it stays behind.
-    }
-    ~Change() { poke(node_.version, own(node_.version) + 1); }
+    explicit Change(Node &node) : node_(node) { node_.version.begin_change(); }
+    ~Change() { node_.version.end_change(); }
     Change(const Change &) = delete;
     Change &operator=(const Change &) = delete;
 
@@ -120,27 +116,27 @@ private:
     Node &node_;
 };
 
-// Collects what leaves the tree, to bury it together.
-class MappingSet::Discarded
+// Collects what leaves the tree, to hand it to the reclaimer together.
+class MappingSet::Unlinked
 {
 public:
-    explicit Discarded(MappingSet &set) : set_(set) {}
-    ~Discarded()
+    explicit Unlinked(MappingSet &set) : set_(set) {}
+    ~Unlinked()
     {
         if (!trees_) {
             return;
         }
-        // See the Sighting: after all of it is unlinked, before any is reclaimed.
-        poke(set_.discards_, own(set_.discards_) + 1);
-        if (set_.graveyard_) {
+        // README.md, Stamps: after all of it is unlinked, before any is reclaimed.
+        poke(set_.generation_, own(set_.generation_) + 1);
+        if (set_.reclaimer_) {
             trees_->reclaim = reclaim_trees;
-            set_.graveyard_->bury(*trees_);
+            set_.reclaimer_->defer(*trees_);
         } else {
             NodePool::instance().free(trees_);
         }
     }
-    Discarded(const Discarded &) = delete;
-    Discarded &operator=(const Discarded &) = delete;
+    Unlinked(const Unlinked &) = delete;
+    Unlinked &operator=(const Unlinked &) = delete;
 
     void add(Node *tree) { tree->next = std::exchange(trees_, tree); }
 
@@ -151,7 +147,7 @@ private:
 
 MappingSet::MappingSet(MappingSet &&other) noexcept
     : root_(own(other.root_)), size_(std::exchange(other.size_, 0)),
-      nodes_(std::exchange(other.nodes_, 0)), graveyard_(other.graveyard_)
+      nodes_(std::exchange(other.nodes_, 0)), reclaimer_(other.reclaimer_)
 {
     other.root_.store(nullptr, std::memory_order_relaxed);
 }
@@ -171,16 +167,16 @@ size_t MappingSet::memory() const
     return nodes_ * kNodeSize;
 }
 
-std::optional<Mapping> MappingSet::find(uint64_t iova, Sighting &sighting) const
+std::optional<Mapping> MappingSet::find(uint64_t iova, Stamp &stamp) const
 {
-    sighting.discards = peek(discards_);
+    stamp.generation = peek(generation_);
     uint64_t target = iova;
     for (;;) {
         const Node *node = peek(root_);
         if (!node) {
             return std::nullopt;
         }
-        uint64_t noted = node->note();
+        uint64_t noted = node->version.note();
         if (peek(root_) != node) {
             continue;
         }
@@ -194,13 +190,13 @@ std::optional<Mapping> MappingSet::find(uint64_t iova, Sighting &sighting) const
                 low = peek(inner->keys[i - 1]);
             }
             const Node *const child = peek(inner->children[i]);
-            if (!inner->unchanged(noted)) {
+            if (!inner->version.unchanged(noted)) {
                 again = true;
                 break;
             }
             fetch_ahead(child);
-            const uint64_t child_noted = child->note();
-            if (!inner->unchanged(noted)) {
+            const uint64_t child_noted = child->version.note();
+            if (!inner->version.unchanged(noted)) {
                 again = true;
                 break;
             }
@@ -214,15 +210,15 @@ std::optional<Mapping> MappingSet::find(uint64_t iova, Sighting &sighting) const
         const auto *const leaf = static_cast<const Leaf *>(node);
         const auto [behind, found] = leaf->search(target);
         const Mapping mapping = found ? leaf->ending(behind - 1) : Mapping{};
-        if (!leaf->unchanged(noted)) {
+        if (!leaf->version.unchanged(noted)) {
             continue;
         }
         if (found) {
             if (iova > mapping.last) {
                 return std::nullopt;
             }
-            sighting.leaf = leaf;
-            sighting.version = noted;
+            stamp.leaf = leaf;
+            stamp.version = noted;
             return mapping;
         }
         if (low == 0) {
@@ -344,6 +340,9 @@ void MappingSet::split(Path &path, const Mapping &mapping)
     while (top > 0 && own(path.steps[top - 1].inner->count) == kChildren) {
         top--;
     }
+    if (top == 0 && path.depth == kMaxDepth) {
+        throw std::bad_alloc(); // README.md, Height
+    }
     auto right = make_node<Leaf>();
     std::array<Fresh<Inner>, kMaxDepth> halves;
     for (size_t step = top; step < path.depth; step++) {
@@ -450,8 +449,8 @@ std::optional<MappingSet::Removed> MappingSet::remove(uint64_t first, uint64_t l
         removed.count -= leaf.mappings();
         size_ -= removed.count;
         if (own(leaf.count) < kFewSlots) {
-            Discarded discarded(*this);
-            tidy(first, discarded);
+            Unlinked unlinked(*this);
+            rebalance(first, unlinked);
         }
         return removed;
     }
@@ -459,7 +458,7 @@ std::optional<MappingSet::Removed> MappingSet::remove(uint64_t first, uint64_t l
     if (high && high->last > last) {
         return std::nullopt;
     }
-    return cut(first, last);
+    return remove_across(first, last);
 }
 
 void MappingSet::clear()
@@ -468,15 +467,15 @@ void MappingSet::clear()
     if (!root) {
         return;
     }
-    Discarded discarded(*this);
+    Unlinked unlinked(*this);
     poke(root_, static_cast<Node *>(nullptr));
-    discarded.add(root);
+    unlinked.add(root);
     size_ = 0;
     nodes_ = 0;
 }
 
 // The range reaches from one leaf into another and splits no mapping.
-MappingSet::Removed MappingSet::cut(uint64_t first, uint64_t last)
+MappingSet::Removed MappingSet::remove_across(uint64_t first, uint64_t last)
 {
     const std::optional<Mapping> lowest = next(first), highest = previous(last);
     if (!lowest || !highest || lowest->iova > highest->iova) {
@@ -489,7 +488,7 @@ MappingSet::Removed MappingSet::cut(uint64_t first, uint64_t last)
         return removed;
     }
 
-    Discarded discarded(*this);
+    Unlinked unlinked(*this);
     const auto erase_slots = [&](Leaf &leaf, size_t begin, size_t end) {
         if (begin < end) {
             const size_t before = leaf.mappings();
@@ -502,10 +501,10 @@ MappingSet::Removed MappingSet::cut(uint64_t first, uint64_t last)
         if (begin < end) {
             for (size_t i = begin; i < end; i++) {
                 Node *const child = own(inner.children[i]);
-                const Tally gone = tally(child);
+                const Content gone = content_of(child);
                 removed.count += gone.mappings;
                 nodes_ -= gone.nodes;
-                discarded.add(child);
+                unlinked.add(child);
             }
             Change change(inner);
             inner.erase(begin, end);
@@ -550,23 +549,23 @@ MappingSet::Removed MappingSet::cut(uint64_t first, uint64_t last)
     }
 
     size_ -= removed.count;
-    tidy(first, discarded);
-    tidy(last, discarded);
+    rebalance(first, unlinked);
+    rebalance(last, unlinked);
     return removed;
 }
 
 // Something was taken from nodes on the way to `iova`: those that are empty go,
 // those with little in them merge, so that memory follows the number of mappings.
-void MappingSet::tidy(uint64_t iova, Discarded &discarded)
+void MappingSet::rebalance(uint64_t iova, Unlinked &unlinked)
 {
     Path path;
     do {
         path = descend(iova);
-    } while (path.leaf && mend(path, discarded));
+    } while (path.leaf && rebalance_one(path, unlinked));
 }
 
 // The first that is necessary, from below.  Returns whether there was any.
-bool MappingSet::mend(Path &path, Discarded &discarded)
+bool MappingSet::rebalance_one(Path &path, Unlinked &unlinked)
 {
     for (size_t level = path.depth; level > 0; level--) {
         Node &node = *path.node(level);
@@ -584,7 +583,7 @@ bool MappingSet::mend(Path &path, Discarded &discarded)
                 Change change(*above.inner);
                 above.inner->erase(above.child, above.child + 1);
             }
-            discarded.add(path.node(top));
+            unlinked.add(path.node(top));
             nodes_ -= level - top + 1;
             return true;
         }
@@ -622,7 +621,7 @@ bool MappingSet::mend(Path &path, Discarded &discarded)
             }
             above.inner->erase(left_at + 1, left_at + 2);
         }
-        discarded.add(&right);
+        unlinked.add(&right);
         nodes_--;
         return true;
     }
@@ -642,7 +641,7 @@ bool MappingSet::mend(Path &path, Discarded &discarded)
         Change change(inner);
         poke(inner.count, uint16_t{0}); // its child stays
     }
-    discarded.add(&root);
+    unlinked.add(&root);
     nodes_--;
     return true;
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#ifndef VIOMMU_TESTS_TOPOLOGY_MACHINE_H
-#define VIOMMU_TESTS_TOPOLOGY_MACHINE_H
+#pragma once
+
+#include <viommu/viommu.h>
+
+#include <gtest/gtest.h>
 
 #include <cstdint>
 #include <cstring>
@@ -10,53 +13,49 @@
 #include <utility>
 #include <vector>
 
-#include <gtest/gtest.h>
-
-#include "viommu/viommu.h"
-
 namespace viommu::test
 {
 
 // A machine description that owns its strings and arrays.
-class Machine
+class MachineBuilder
 {
 public:
-    Machine &pciIommu(const std::string &name, std::uint16_t segment, std::uint16_t requesterId,
-                      const std::vector<std::string> &claims = {})
+    MachineBuilder &pci_iommu(const std::string &name, uint16_t segment, uint16_t requester_id,
+                              const std::vector<std::string> &claims = {})
     {
-        return iommu({keep(name), VIOMMU_IOMMU_PCI, segment, requesterId, 0, nullptr, 0}, claims);
+        return iommu({keep(name), VIOMMU_IOMMU_PCI, segment, requester_id, 0, nullptr, 0}, claims);
     }
 
-    Machine &mmioIommu(const std::string &name, std::uint64_t base,
-                       const std::vector<std::string> &claims = {})
+    MachineBuilder &mmio_iommu(const std::string &name, uint64_t base,
+                               const std::vector<std::string> &claims = {})
     {
         return iommu({keep(name), VIOMMU_IOMMU_MMIO, 0, 0, base, nullptr, 0}, claims);
     }
 
-    Machine &rootBus(const std::string &name, std::uint16_t segment, std::uint8_t first,
-                     std::uint8_t last, bool bypass = false)
+    MachineBuilder &root_bus(const std::string &name, uint16_t segment, uint8_t first, uint8_t last,
+                             bool bypass = false)
     {
-        rootBuses.push_back({keep(name), segment, first, last, bypass});
+        root_buses.push_back({keep(name), segment, first, last, bypass});
         return *this;
     }
 
-    Machine &mmioEndpoint(const std::string &name, std::uint16_t index, std::uint64_t base,
-                          std::uint32_t iommu = VIOMMU_NO_IOMMU)
+    MachineBuilder &mmio_endpoint(const std::string &name, uint16_t index, uint64_t base,
+                                  uint32_t iommu = VIOMMU_NO_IOMMU)
     {
-        mmioEndpoints.push_back({keep(name), index, base, iommu});
+        mmio_endpoints.push_back({keep(name), index, base, iommu});
         return *this;
     }
 
     ViommuMachineDesc desc() const
     {
-        return {iommus.data(),        iommus.size(),        rootBuses.data(), rootBuses.size(),
-                mmioEndpoints.data(), mmioEndpoints.size(), noMmioTransports};
+        return {iommus.data(),         iommus.size(),         root_buses.data(), root_buses.size(),
+                mmio_endpoints.data(), mmio_endpoints.size(), no_mmio_transports};
     }
 
     std::vector<ViommuIommuDesc> iommus;
-    std::vector<ViommuRootBusDesc> rootBuses;
-    std::vector<ViommuMmioEndpointDesc> mmioEndpoints;
-    bool noMmioTransports = false;
+    std::vector<ViommuRootBusDesc> root_buses;
+    std::vector<ViommuMmioEndpointDesc> mmio_endpoints;
+    bool no_mmio_transports = false;
 
 private:
     const char *keep(const std::string &text)
@@ -64,7 +63,7 @@ private:
         return storage_->strings.emplace_back(text).c_str();
     }
 
-    Machine &iommu(ViommuIommuDesc iommu, const std::vector<std::string> &claims)
+    MachineBuilder &iommu(ViommuIommuDesc iommu, const std::vector<std::string> &claims)
     {
         std::vector<const char *> &names = storage_->claims.emplace_back();
         for (const std::string &claim : claims) {
@@ -98,13 +97,13 @@ inline TopologyPtr build(const ViommuMachineDesc &desc)
     return topology;
 }
 
-inline TopologyPtr build(const Machine &machine)
+inline TopologyPtr build(const MachineBuilder &machine)
 {
     return build(machine.desc());
 }
 
 // One sentence that holds all of `parts`.
-inline void expectSentence(const std::string &sentence, const std::vector<std::string> &parts)
+inline void expect_sentence(const std::string &sentence, const std::vector<std::string> &parts)
 {
     EXPECT_FALSE(sentence.empty());
     EXPECT_EQ(sentence.find('\n'), std::string::npos) << sentence;
@@ -114,38 +113,38 @@ inline void expectSentence(const std::string &sentence, const std::vector<std::s
     }
 }
 
-inline void expectRefused(const ViommuMachineDesc &desc, const std::vector<std::string> &parts)
+inline void expect_refused(const ViommuMachineDesc &desc, const std::vector<std::string> &parts)
 {
     char error[512] = "";
     const TopologyPtr topology(viommu_topology_new(&desc, error, sizeof(error)));
     EXPECT_EQ(topology, nullptr);
-    expectSentence(error, parts);
+    expect_sentence(error, parts);
 }
 
-inline void expectRefused(const Machine &machine, const std::vector<std::string> &parts)
+inline void expect_refused(const MachineBuilder &machine, const std::vector<std::string> &parts)
 {
-    expectRefused(machine.desc(), parts);
+    expect_refused(machine.desc(), parts);
 }
 
-inline std::vector<std::uint8_t> viotBody(const ViommuTopology *topology)
+inline std::vector<uint8_t> viot_body(const ViommuTopology *topology)
 {
     char error[512] = "";
     const size_t size = viommu_topology_viot(topology, nullptr, 0, error, sizeof(error));
     EXPECT_NE(size, 0u) << error;
-    std::vector<std::uint8_t> body(size);
+    std::vector<uint8_t> body(size);
     EXPECT_EQ(viommu_topology_viot(topology, body.data(), size, error, sizeof(error)), size);
     return body;
 }
 
 // The whole config space; the 36 bytes that the array does not own are 0xaa.
-inline std::vector<std::uint8_t> arrayConfig(const ViommuTopology *topology, std::uint32_t iommu,
-                                             ViommuArrayLayout layout, size_t limit = 1u << 22)
+inline std::vector<uint8_t> array_config(const ViommuTopology *topology, uint32_t iommu,
+                                         ViommuArrayLayout layout, size_t limit = 1u << 22)
 {
     char error[512] = "";
     const size_t size =
         viommu_topology_array(topology, iommu, layout, limit, nullptr, 0, error, sizeof(error));
     EXPECT_GE(size, 36u) << error;
-    std::vector<std::uint8_t> config(size, 0xaa);
+    std::vector<uint8_t> config(size, 0xaa);
     EXPECT_EQ(viommu_topology_array(topology, iommu, layout, limit, config.data() + 36, size - 36,
                                     error, sizeof(error)),
               size);
@@ -156,23 +155,21 @@ inline std::vector<std::uint8_t> arrayConfig(const ViommuTopology *topology, std
 // with a claim, a bypassed root bus between their windows, one MMIO endpoint.
 //   iommu0 at 00:01.0 manages 0x0000-0x0007, 0x0009-0x0010, 0x0012-0x1fff and
 //   transport 3; iommu1 at 00:02.1 manages 0x3000-0x3fff.
-inline Machine goldenMachine()
+inline MachineBuilder golden_machine()
 {
-    return Machine()
-        .pciIommu("iommu0", 0, 0x0008)
-        .pciIommu("iommu1", 0, 0x0011, {"pxb2"})
-        .rootBus("pcie.0", 0, 0x00, 0x1f)
-        .rootBus("pxb1", 0, 0x20, 0x2f, true)
-        .rootBus("pxb2", 0, 0x30, 0x3f)
-        .mmioEndpoint("vm3", 3, 0x0a000600);
+    return MachineBuilder()
+        .pci_iommu("iommu0", 0, 0x0008)
+        .pci_iommu("iommu1", 0, 0x0011, {"pxb2"})
+        .root_bus("pcie.0", 0, 0x00, 0x1f)
+        .root_bus("pxb1", 0, 0x20, 0x2f, true)
+        .root_bus("pxb2", 0, 0x30, 0x3f)
+        .mmio_endpoint("vm3", 3, 0x0a000600);
 }
 
 // An MMIO IOMMU for a root bus of segment 1 whose window ends with bus 0xff.
-inline Machine goldenMmioMachine()
+inline MachineBuilder golden_mmio_machine()
 {
-    return Machine().mmioIommu("iommu-m", 0x0a003e00).rootBus("pcie.1", 1, 0x80, 0xff);
+    return MachineBuilder().mmio_iommu("iommu-m", 0x0a003e00).root_bus("pcie.1", 1, 0x80, 0xff);
 }
 
 } // namespace viommu::test
-
-#endif

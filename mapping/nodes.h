@@ -8,8 +8,9 @@
 // others have the physical address.
 #pragma once
 
-#include "locks.h"
 #include "mapping_set.h"
+
+#include "base/sequence_counter.h"
 
 #include <algorithm>
 #include <array>
@@ -77,26 +78,14 @@ void fill(std::array<std::atomic<uint64_t>, N> &keys, size_t from, size_t to, ui
 struct MappingSet::Node : ViommuDeferred {
     explicit Node(uint8_t height) : ViommuDeferred{}, level(height) {}
 
-    // The version to compare later.
-    uint64_t note() const
-    {
-        const uint64_t seen = peek(version);
-        return (seen & 1) == 0 ? seen : wait_until_even(version);
-    }
-
-    bool unchanged(uint64_t noted) const
-    {
-        return version.load(std::memory_order_relaxed) == noted;
-    }
-
     // Below it in a list of trees that have left theirs.  Not for readers.
     Node *next = nullptr;
 
-    std::atomic<uint64_t> version{0}; // odd: under change
-    std::atomic<uint16_t> count{0};   // slots, or children
-    std::atomic<uint16_t> head{0};    // of a leaf: the first slot in use
-    uint16_t tails = 0;               // of those slots; not for readers
-    const uint8_t level;              // 0: a leaf
+    SequenceCounter version;
+    std::atomic<uint16_t> count{0}; // slots, or children
+    std::atomic<uint16_t> head{0};  // of a leaf: the first slot in use
+    uint16_t tails = 0;             // of those slots; not for readers
+    const uint8_t level;            // 0: a leaf
 };
 
 struct alignas(64) MappingSet::Leaf final : Node {
@@ -204,9 +193,9 @@ struct alignas(64) MappingSet::Inner final : Node {
     std::array<std::atomic<Node *>, kChildren> children{};
 };
 
-inline bool MappingSet::holds(const Sighting &sighting) const
+inline bool MappingSet::holds(const Stamp &stamp) const
 {
-    return peek(discards_) == sighting.discards && peek(sighting.leaf->version) == sighting.version;
+    return peek(generation_) == stamp.generation && stamp.leaf->version.peek() == stamp.version;
 }
 
 } // namespace viommu
