@@ -109,7 +109,7 @@ Regions regions_outside(std::span<const ViommuRange> usable, uint64_t first, uin
         if (range.start > last) {
             break;
         }
-        if (range.start > range.last || range.last < at) {
+        if (range.last < at) {
             continue;
         }
         if (range.start > at) {

@@ -49,6 +49,33 @@ MUTATIONS = (
              "ThreadCaches.UNM_5_NotBeyondTheMapping"),
     Mutation("engine/endpoint.cc", "shared.attachments.peek() != hit.attachments || ", "",
              "ThreadCaches.DET_4_NotBeyondTheAttachment"),
+    # Assigned devices
+    Mutation("engine/engine.cc", "if (smallest > granule) {", "if (false) {",
+             "Hosts.W27_AfterThatALargerPageIsRefused"),
+    Mutation("engine/engine.cc", "    for (const ViommuRegion &region : reserved) {\n"
+             "        if (domain->mappings.overlaps",
+             "    for (const ViommuRegion &region : Regions()) {\n"
+             "        if (domain->mappings.overlaps",
+             "Hosts.W27_OneThatCannotFollowIsRefusedAndNothingChanges"),
+    Mutation("engine/engine.cc", "own.insert(own.end(), reserved.begin(), reserved.end());",
+             "own = reserved;", "Hosts.W27_ThoseThatShareAnEndpointGetWhatAllCanUse"),
+    Mutation("engine/engine.cc", "    domain.mappings.remove(mapping.iova, mapping.last);\n"
+             "    std::for_each(domain.endpoints", "    std::for_each(domain.endpoints",
+             "Full.W25_MapThatAListenerCannotFollowIsNomemAndUndone"),
+    Mutation("engine/engine.cc", "drop_cached(*member, mapping.iova, mapping.last);", "(void)member;",
+             "Full.W25_OthersHearNothingAfterTheFirstThatCannot"),
+    Mutation("engine/engine.cc", "std::next(told_last)", "told_last",
+             "Full.W25_OthersHearNothingAfterTheFirstThatCannot"),
+    Mutation("engine/engine.cc", "    endpoint.behind = false;\n", "",
+             "Full.W25_OneThatLacksSomethingSinceThenDoesNotHinder"),
+    Mutation("engine/requests.cc", "if (endpoint.behind) {", "if (false) {",
+             "Full.W25_ATT_10_AttachThatAListenerCannotFollowLeavesItOutside"),
+    Mutation("engine/requests.cc", "domains_.insert(std::move(left));", "left = {};",
+             "Full.W25_ATT_10_AttachThatFailsLeavesItInADomainOfItsOwn"),
+    Mutation("engine/regions.cc", "if (range.last < at) {", "if (false) {",
+             "Hosts.W27_RangesInAnyOrder"),
+    Mutation("engine/settings.cc", "if (smallest > granule()) {", "if (smallest != 0) {",
+             "Hosts.CFG_1_TheGranuleFollowsTheHostUntilTheGuestRuns"),
     # Requests
     Mutation("engine/requests.cc", "if (request.reserved != 0) {", "if (false) {",
              "Attach.ATT_1_ReservedNotZeroIsInval"),
