@@ -701,6 +701,43 @@ def crash(options):
                        ("write", "/proc/sysrq-trigger", "c"), readers=4)
 
 
+RESUMES = 20  # seconds within which a guest that resumes has done so
+
+
+def suspend(options):
+    """S3: what the host may rely on, whether the guest's driver can resume or not."""
+    t = Trial(options)
+    t.disk("virtio-blk", "03.0")
+    t.disk("nvme", "04.0")
+    with t.boot("iommu.strict=1", reboots=True) as guest:
+        t.verify("DMA")
+        # Linux' driver answers nobody while its device is suspended.  One after the other, and
+        # strict, nobody asks then: the IOMMU was found first and is suspended last.
+        guest.run("write", "/sys/power/pm_async", 0)
+        job = guest.begin_command("write", "/sys/power/state", "mem")
+        guest.qmp.wait_event("SUSPEND", 30)
+        guest.qmp.call("system_wakeup")
+        guest.qmp.wait_event("WAKEUP", 10)
+        until = time.monotonic() + RESUMES
+        while not job.done and time.monotonic() < until:
+            guest.agent_line()
+        if job.done:
+            job.result()
+            t.verify("DMA")
+            t.notes.append("its kernel resumed")
+        else:
+            # It waits for ever, but the device is as after a reset, and QEMU as ever.
+            if options.counters:
+                verify_empty(guest)
+            t.notes.append(f"its kernel did not resume within {RESUMES} s; all functions were "
+                           "detached")
+        guest.reset()
+        t.verify("DMA")
+        t.notes.append("after a reset of the machine all is as after a start")
+        guest.poweroff()
+    return t
+
+
 PATIENCE = 3.0  # seconds on top of what the end takes with QEMU's own device
 GIVE_UP = 90  # an NVMe controller that cannot fetch its last commands costs a minute
 
@@ -778,7 +815,7 @@ def poweroff(options):
 
 SCENARIOS = {f.__name__: f for f in (seabios, ovmf, passthrough, strict, bridge, proxmox,
                                      proxmox_pc, sriov, faults, hotplug, migrate, kexec, crash,
-                                     poweroff)}
+                                     suspend, poweroff)}
 
 
 def demo(options):

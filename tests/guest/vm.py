@@ -432,6 +432,14 @@ class Guest:
         self._wait_ready()
         return took
 
+    def reset(self):
+        """Resets the machine, whatever the guest is doing."""
+        self.console_begin += len(self.console())
+        self.qmp.call("system_reset")
+        self._wait_ready()
+
+    # --- devices -------------------------------------------------------------------
+
     def devices(self):
         """The guest's PCI functions and translated platform devices, by path below the root.
 
