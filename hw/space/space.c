@@ -243,6 +243,9 @@ static void set_translating(ViommuSpace *space, bool translating)
 
 void viommu_space_begin_switch(void *opaque)
 {
+    ViommuUnit *unit = opaque;
+
+    unit->switches++;
     memory_region_transaction_begin();
 }
 

@@ -29,6 +29,7 @@ struct ViommuUnit {
     const char **root_bus_names;
     size_t root_bus_count;      /* 0: what no other unit names */
     uint32_t index;             /* in the model */
+    unsigned switches;          /* of the memory topology; whoever counts sets it to 0 */
 };
 
 #endif

@@ -6,6 +6,7 @@
 #ifndef VIOMMU_VIRTIO_DEVICE_H
 #define VIOMMU_VIRTIO_DEVICE_H
 
+#include "qemu/rcu.h"
 #include "hw/pci/pci.h"
 #include "hw/virtio/virtio.h"
 #include "qapi/qapi-types-virtio.h"
@@ -51,6 +52,9 @@ struct VirtIOIOMMU {
     size_t array_size;
     bool in_bus_reset;          /* between reset phases enter and exit */
     bool system_reset;          /* this reset is one of the whole system */
+
+    struct rcu_head grace;      /* see queue.c */
+    bool in_grace;              /* no request is served until it is over */
 };
 
 /* device.c */

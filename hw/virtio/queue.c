@@ -29,6 +29,13 @@
 #define NS_PER_RUN (2 * SCALE_MS)
 #define BETWEEN_LOOKS 16
 
+/*
+ * Each leaves views of memory behind, which QEMU frees after an RCU grace period; a
+ * guest that never lets the queue run empty would have them pile up for as long as
+ * that takes.  So after so many it is waited for.
+ */
+#define SWITCHES_PER_GRACE_PERIOD 100
+
 typedef struct Run {
     VirtIOIOMMU *s;
     int64_t deadline;           /* 0: the time has not been looked at yet */
@@ -55,6 +62,29 @@ static bool queues_usable(VirtIOIOMMU *s)
            !vdev->broken && vdev->vm_running;
 }
 
+static void grace_is_over(struct rcu_head *head)
+{
+    VirtIOIOMMU *s = container_of(head, VirtIOIOMMU, grace);
+
+    s->in_grace = false;
+    s->unit.switches = 0;
+    if (s->request_bh) {
+        qemu_bh_schedule(s->request_bh);
+    }
+    object_unref(OBJECT(s));
+}
+
+/* True if requests have to wait; then they are seen to later. */
+static bool wait_for_grace(VirtIOIOMMU *s)
+{
+    if (!s->in_grace && s->unit.switches >= SWITCHES_PER_GRACE_PERIOD) {
+        s->in_grace = true;
+        object_ref(OBJECT(s));
+        call_rcu1(&s->grace, grace_is_over);
+    }
+    return s->in_grace;
+}
+
 static void serve_one(Run *run, VirtQueueElement *elem, unsigned index)
 {
     VirtIOIOMMU *s = run->s;
@@ -69,7 +99,7 @@ static void serve_one(Run *run, VirtQueueElement *elem, unsigned index)
 
     if (viommu_engine_handle(s->unit.engine, &request) ||
         index % BETWEEN_LOOKS == BETWEEN_LOOKS - 1) {
-        run->over = time_is_up(&run->deadline);
+        run->over = time_is_up(&run->deadline) || wait_for_grace(s);
     }
     used = iov_from_buf(elem->in_sg, elem->in_num, 0, request.out, request.used);
     WITH_RCU_READ_LOCK_GUARD() {
@@ -109,14 +139,16 @@ static void serve_requests(VirtIOIOMMU *s)
     Run run = { .s = s };
 
     for (int i = 0; i < BATCHES_PER_RUN && !run.over; i++) {
-        if (!queues_usable(s)) {
+        if (!queues_usable(s) || wait_for_grace(s)) {
             return;
         }
         if (serve_batch(&run) < BATCH && !run.over) {
             return;
         }
     }
-    qemu_bh_schedule(s->request_bh);
+    if (!s->in_grace) {
+        qemu_bh_schedule(s->request_bh);
+    }
 }
 
 static void serve_events(VirtIOIOMMU *s)
