@@ -39,10 +39,10 @@ constexpr size_t kMax16 = std::numeric_limits<uint16_t>::max();
 constexpr uint16_t kEmptySegment = VIOMMU_SEGMENT_MMIO;
 
 enum class NodeType : uint8_t {
-    PciRange = 1,
-    MmioEndpoint = 2,
-    PciIommu = 3,
-    MmioIommu = 4,
+    PciRangeNode = 1,
+    MmioEndpointNode = 2,
+    PciIommuNode = 3,
+    MmioIommuNode = 4,
 };
 
 void put_node_header(LittleEndianBytes &table, NodeType type, uint16_t length)
@@ -55,12 +55,12 @@ void put_node_header(LittleEndianBytes &table, NodeType type, uint16_t length)
 void put_iommu(LittleEndianBytes &table, const Iommu &iommu)
 {
     if (iommu.kind == VIOMMU_IOMMU_PCI) {
-        put_node_header(table, NodeType::PciIommu, kIommuNodeSize);
+        put_node_header(table, NodeType::PciIommuNode, kIommuNodeSize);
         table.put(iommu.segment);
         table.put(iommu.requester_id);
         table.zeros(8);
     } else {
-        put_node_header(table, NodeType::MmioIommu, kIommuNodeSize);
+        put_node_header(table, NodeType::MmioIommuNode, kIommuNodeSize);
         table.zeros(4);
         table.put(iommu.base);
     }
@@ -68,7 +68,7 @@ void put_iommu(LittleEndianBytes &table, const Iommu &iommu)
 
 void put_range(LittleEndianBytes &table, const PciRange &range, uint16_t output_node)
 {
-    put_node_header(table, NodeType::PciRange, kRangeNodeSize);
+    put_node_header(table, NodeType::PciRangeNode, kRangeNodeSize);
     table.put(range.first_id());
     table.put(range.segment);
     table.put(range.segment);
@@ -80,7 +80,7 @@ void put_range(LittleEndianBytes &table, const PciRange &range, uint16_t output_
 
 void put_endpoint(LittleEndianBytes &table, const MmioEndpoint &endpoint, uint16_t output_node)
 {
-    put_node_header(table, NodeType::MmioEndpoint, kRangeNodeSize);
+    put_node_header(table, NodeType::MmioEndpointNode, kRangeNodeSize);
     table.put(endpoint.id);
     table.put(endpoint.base);
     table.put(output_node);

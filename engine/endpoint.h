@@ -72,7 +72,7 @@ using DomainPtr = std::unique_ptr<Domain, DeferDomain>;
 
 // The reserved regions of an endpoint; readers may have an old list in hand.
 struct RegionList : ViommuDeferred {
-    RegionList(Regions merged, bool beyond_engines)
+    RegionList(Regions &&merged, bool beyond_engines)
         : ViommuDeferred{{}, free_deferred}, regions(std::move(merged)), own(beyond_engines)
     {
     }

@@ -203,8 +203,8 @@ void check_host(const ViommuHostDevice &host, const Regions &reserved, const Dom
     const uint64_t smallest = host.page_sizes & -host.page_sizes;
     if (smallest > granule) {
         throw Refusal(name + ": its IOMMU on the host has no pages of less than " +
-                      std::to_string(smallest) +
-                      " bytes, but the granule of the virtio-iommu is " + std::to_string(granule));
+                      std::to_string(smallest) + " bytes, but the granule of the virtio-iommu is " +
+                      std::to_string(granule));
     }
     if (!domain) {
         return;
@@ -369,7 +369,7 @@ Engine::DomainTable::node_type Engine::unlink(Endpoint &endpoint)
 }
 
 Engine::DomainTable::node_type Engine::reattach(Endpoint &endpoint, Domain *target,
-                                            std::vector<uintptr_t> members)
+                                                std::vector<uintptr_t> members)
 {
     DomainTable::node_type dying = unlink(endpoint);
     endpoint.members = std::move(members);
@@ -515,13 +515,12 @@ bool Engine::notify_map(const Endpoint &endpoint, const Mapping &mapping)
 {
     bool followed = true;
     if (endpoint.map_listener) {
-        for_each_block_of(
-            mapping, [&](uint64_t iova, uint64_t mask, uint64_t phys, uint32_t rights) {
-                big_lock.assert_held();
-                told_others_ = true;
-                followed &=
-                    callbacks_.notify_map(opaque_, endpoint.opaque, iova, mask, phys, rights);
-            });
+        for_each_block_of(mapping, [&](uint64_t iova, uint64_t mask, uint64_t phys,
+                                       uint32_t rights) {
+            big_lock.assert_held();
+            told_others_ = true;
+            followed &= callbacks_.notify_map(opaque_, endpoint.opaque, iova, mask, phys, rights);
+        });
     }
     return followed;
 }

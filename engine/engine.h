@@ -137,8 +137,9 @@ private:
     DomainTable::node_type unlink(Endpoint &endpoint) VIOMMU_REQUIRES(big_lock);
     // Steps 2 and 3 for one endpoint, whose new domain has room for it.  What
     // unlink() says comes back.
-    DomainTable::node_type reattach(Endpoint &endpoint, Domain *target, std::vector<uintptr_t> members)
-        VIOMMU_REQUIRES(big_lock) VIOMMU_EXCLUDES(attachments);
+    DomainTable::node_type reattach(Endpoint &endpoint, Domain *target,
+                                    std::vector<uintptr_t> members) VIOMMU_REQUIRES(big_lock)
+        VIOMMU_EXCLUDES(attachments);
     // Step 2 for one endpoint.
     void point_to(Endpoint &endpoint, Domain *domain) VIOMMU_REQUIRES(big_lock, attachments);
     // Steps 2 and 3: replaces all domains and attachments.
@@ -195,7 +196,8 @@ private:
     // Domains and attachments are those of a driver that has reset the device.
     bool lingering_ VIOMMU_GUARDED_BY(big_lock) = false;
     std::vector<Endpoint *> endpoints_ VIOMMU_GUARDED_BY(big_lock);
-    std::vector<DomainTable::node_type> dying_ VIOMMU_GUARDED_BY(big_lock); // in forget(); has room for all
+    std::vector<DomainTable::node_type>
+        dying_ VIOMMU_GUARDED_BY(big_lock); // in forget(); has room for all
     std::unique_ptr<stream::Staged> staged_ VIOMMU_GUARDED_BY(big_lock);
     uint64_t mapping_count_ VIOMMU_GUARDED_BY(big_lock) = 0;
     uint64_t memory_ VIOMMU_GUARDED_BY(big_lock) = 0; // bytes, of domains and their mappings

@@ -100,9 +100,8 @@ Regions merged_regions(std::span<const ViommuRegion> first, std::span<const Viom
 Regions regions_outside(std::span<const ViommuRange> usable, uint64_t first, uint64_t last)
 {
     std::vector<ViommuRange> ranges(usable.begin(), usable.end());
-    std::sort(ranges.begin(), ranges.end(), [](const ViommuRange &a, const ViommuRange &b) {
-        return a.start < b.start;
-    });
+    std::sort(ranges.begin(), ranges.end(),
+              [](const ViommuRange &a, const ViommuRange &b) { return a.start < b.start; });
     Regions outside;
     uint64_t at = first; // all below is dealt with
     for (const ViommuRange &range : ranges) {

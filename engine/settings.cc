@@ -63,11 +63,10 @@ void check(const ViommuEngineConfig &config)
 
 Settings::Settings(const ViommuEngineConfig &config)
     : offered(config.offered_features), page_size_mask(config.page_size_mask),
-      sparse_page_sizes(config.sparse_page_sizes),
-      input_start(config.input_start), input_last(config.input_last),
-      domain_first(config.domain_first), domain_last(config.domain_last),
-      probe_size(config.probe_size), boot_bypass(config.boot_bypass),
-      topology_array(config.topology_array), linger(config.linger),
+      sparse_page_sizes(config.sparse_page_sizes), input_start(config.input_start),
+      input_last(config.input_last), domain_first(config.domain_first),
+      domain_last(config.domain_last), probe_size(config.probe_size),
+      boot_bypass(config.boot_bypass), topology_array(config.topology_array), linger(config.linger),
       max_mappings(config.max_mappings), max_domains(config.max_domains),
       max_memory(config.max_memory), regions(merged_regions(regions_of(config)))
 {
@@ -82,8 +81,8 @@ void Settings::raise_granule(uint64_t page_sizes)
 {
     const uint64_t smallest = page_sizes & -page_sizes;
     if (smallest > granule()) {
-        page_size_mask =
-            sparse_page_sizes ? page_table_sizes(smallest) : (page_size_mask & -smallest) | smallest;
+        page_size_mask = sparse_page_sizes ? page_table_sizes(smallest)
+                                           : (page_size_mask & -smallest) | smallest;
     }
 }
 

@@ -1,5 +1,5 @@
-#!/ usr / bin / env python3
-#SPDX - License - Identifier : GPL - 2.0 - or -later
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Compares what can end the process with the table in docs/security.md.
 
 Every place in the sources that ends QEMU on purpose has a row "file | code | why

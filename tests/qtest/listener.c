@@ -41,7 +41,7 @@ struct ViommuListener {
     uint64_t limit;
     char *usable;
     uint64_t page_sizes;
-    uint32_t room; /* for blocks: with more it cannot follow */
+    uint32_t room;         /* for blocks: with more it cannot follow */
     HostIOMMUDevice *host; /* NULL: it is emulated */
 
     MemoryListener listener;

@@ -56,13 +56,14 @@ static void assert_reserved_from(Vt *vt, uint32_t endpoint, uint64_t reserved)
     }
 }
 
-static char *plug(Vt *vt, const char *bus, const char *addr, const char *usable, uint64_t page_sizes)
+static char *plug(Vt *vt, const char *bus, const char *addr, const char *usable,
+                  uint64_t page_sizes)
 {
-    QDict *reply =
-        qtest_qmp(vt->qts,
-                  "{'execute': 'device_add', 'arguments': {'driver': 'viommu-listener', 'id': '" HOST
-                  "', 'bus': %s, 'addr': %s, 'usable': %s, 'page-sizes': %" PRIu64 "}}",
-                  bus, addr, usable, page_sizes);
+    QDict *reply = qtest_qmp(
+        vt->qts,
+        "{'execute': 'device_add', 'arguments': {'driver': 'viommu-listener', 'id': '" HOST
+        "', 'bus': %s, 'addr': %s, 'usable': %s, 'page-sizes': %" PRIu64 "}}",
+        bus, addr, usable, page_sizes);
     QDict *error = qdict_get_qdict(reply, "error");
     char *text = g_strdup(error ? qdict_get_str(error, "desc") : "");
 
@@ -175,8 +176,8 @@ static void granule_follows_the_host(void)
     assert_holds(vt, "40000000-4000ffff 1000000 rw\n");
     vt_free(vt);
 
-    vt = vt_new_with("granule=64k", "-device viommu-listener,id=" HOST
-                                    ",addr=5.0,page-sizes=0xfffffffffffff000");
+    vt = vt_new_with("granule=64k",
+                     "-device viommu-listener,id=" HOST ",addr=5.0,page-sizes=0xfffffffffffff000");
     g_assert_cmphex(vt_granule(vt), ==, 0x10000);
     vt_free(vt);
 }
