@@ -26,8 +26,10 @@ const size_t Domain::kMemory = sizeof(Domain) + 128;
 Endpoint::Endpoint(Engine &owner, Shared &shared_state, void *endpoint_opaque,
                    std::unique_ptr<RegionList> reserved)
     : engine(owner), shared(shared_state), opaque(endpoint_opaque), fault_source(endpoint_opaque),
-      region_list(reserved.release()), caches_(shared.cache_store)
+      caches_(shared.cache_store)
 {
+    // Now that nothing can be thrown any more.
+    region_list.store(reserved.release(), std::memory_order_relaxed);
 }
 
 Endpoint::~Endpoint()

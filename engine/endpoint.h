@@ -124,7 +124,7 @@ public:
     FaultSource fault_source;
 
     // Not null.
-    std::atomic<RegionList *> region_list;
+    std::atomic<RegionList *> region_list{nullptr};
 
     // Changed between the two halves of an AttachmentChange only.
     std::atomic<Domain *> domain{nullptr};
