@@ -316,6 +316,13 @@ TEST(MappingSet, W11_ThinnedOutNodesTakeABoundedTimesMore)
     EXPECT_LT(bytes_each_without(pages), 165);
 }
 
+// ThreadSanitizer's shadow of what is given back and taken has mappings of its own.
+#if defined(__SANITIZE_THREAD__)
+constexpr size_t kFewMappings = 100;
+#else
+constexpr size_t kFewMappings = 4;
+#endif
+
 size_t kernel_mappings()
 {
     std::ifstream maps("/proc/self/maps");
@@ -358,12 +365,12 @@ TEST(MappingSet, W11_MemoryGoesBackInPiecesAndKernelMappingsStayFew)
     const size_t gone = full - use().chunks;
     EXPECT_GE(gone, kChunks / 2 - 2);
     EXPECT_GE(resident_full - resident(), gone * kChunk * 3 / 4);
-    EXPECT_LE(kernel_mappings(), mappings + kChunks / 64 + 4);
+    EXPECT_LE(kernel_mappings(), mappings + kChunks / 64 + kFewMappings);
 
     free_those(1);
     EXPECT_LE(use().chunks, chunks + 2);
     EXPECT_GE(resident_full - resident(), (full - use().chunks) * kChunk * 3 / 4);
-    EXPECT_LE(kernel_mappings(), mappings + 4);
+    EXPECT_LE(kernel_mappings(), mappings + kFewMappings);
 }
 
 // What a set says of its memory, against what the pool gave.
