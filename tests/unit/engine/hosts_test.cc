@@ -71,7 +71,7 @@ TEST(Hosts, W27_NothingBeyondTheInputRangeIsTold)
 TEST(Hosts, W27_RangesInAnyOrder)
 {
     const std::vector<ViommuRange> ranges{
-        {0x5000, 0x5fff}, {0x2000, 0x3fff}, {0x3000, 0x4fff}, {0x8000, 0x7fff}, {0x9000, MAX}};
+        {0x5000, 0x5fff}, {0x2000, 0x4fff}, {0x3000, 0x3fff}, {0x8000, 0x7fff}, {0x9000, MAX}};
     Machine machine;
     Function &function = machine.add(0x30);
     ASSERT_EQ(assign(function, {{"nic", ranges}}), "");
