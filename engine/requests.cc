@@ -130,9 +130,6 @@ Status Engine::attach(const wire::AttachRequest &request)
     Endpoint &endpoint = *who->endpoint;
     Domain *const current = endpoint.stable_domain();
     const bool new_member = !contains(endpoint.members, who->member);
-    if (new_member) {
-        make_room(endpoint.members);
-    }
     if (current && current == target) {
         // ATT-D1: it is there already; its mappings stay.
         if (new_member) {

@@ -665,8 +665,16 @@ typedef struct __attribute__((packed)) {
     uint8_t payload[PAYLOAD];
 } Frame;
 
-static void bring_up(int s, const char *interface, struct ifreq *ifr)
+/* A socket for frames on this interface, which is up then; `ifr` names it. */
+static int packet_socket(const char *interface, struct ifreq *ifr)
 {
+    struct sockaddr_ll addr = {.sll_family = AF_PACKET, .sll_protocol = htons(TEST_ETHERTYPE)};
+    /* Without a protocol it receives nothing before it is bound to its interface. */
+    int s = socket(AF_PACKET, SOCK_RAW, 0);
+
+    if (s < 0) {
+        fail("socket");
+    }
     snprintf(ifr->ifr_name, sizeof ifr->ifr_name, "%.15s", interface);
     if (ioctl(s, SIOCGIFFLAGS, ifr)) {
         fail("SIOCGIFFLAGS");
@@ -683,6 +691,14 @@ static void bring_up(int s, const char *interface, struct ifreq *ifr)
             fail("SIOCGIFFLAGS");
         }
     }
+    if (ioctl(s, SIOCGIFINDEX, ifr)) {
+        fail("SIOCGIFINDEX");
+    }
+    addr.sll_ifindex = ifr->ifr_ifindex;
+    if (bind(s, (struct sockaddr *)&addr, sizeof addr)) {
+        fail("bind");
+    }
+    return s;
 }
 
 static void send_frame(int s, Frame *f, uint32_t i, const uint8_t *payloads)
@@ -698,7 +714,6 @@ static void net_command(const char *name, uint32_t total)
 {
     char interface[256];
     struct ifreq ifr = {0};
-    struct sockaddr_ll addr = {.sll_family = AF_PACKET, .sll_protocol = htons(TEST_ETHERTYPE)};
     uint8_t *out = dma_buffer((size_t)total * PAYLOAD), *in = dma_buffer((size_t)total * PAYLOAD);
     bool *done = calloc(total, sizeof *done);
     uint32_t first = 0, next = 0, resent = 0; /* all before `next` were sent */
@@ -706,18 +721,9 @@ static void net_command(const char *name, uint32_t total)
     Frame f = {0};
 
     class_entry(interface, sizeof interface, "net", name);
-    /* Without a protocol it receives nothing before it is bound to its interface. */
-    int s = socket(AF_PACKET, SOCK_RAW, 0);
-    if (s < 0) {
-        fail("socket");
-    }
-    bring_up(s, interface, &ifr);
-    if (ioctl(s, SIOCGIFINDEX, &ifr)) {
-        fail("SIOCGIFINDEX");
-    }
-    addr.sll_ifindex = ifr.ifr_ifindex;
-    if (bind(s, (struct sockaddr *)&addr, sizeof addr) || ioctl(s, SIOCGIFHWADDR, &ifr)) {
-        fail("bind");
+    int s = packet_socket(interface, &ifr);
+    if (ioctl(s, SIOCGIFHWADDR, &ifr)) {
+        fail("SIOCGIFHWADDR");
     }
     memcpy(f.eth.h_dest, peer_mac, ETH_ALEN);
     memcpy(f.eth.h_source, ifr.ifr_hwaddr.sa_data, ETH_ALEN);
@@ -1126,7 +1132,6 @@ static void load_modules(void)
  */
 static _Noreturn void echo_command(const char *interface)
 {
-    struct sockaddr_ll addr = {.sll_family = AF_PACKET, .sll_protocol = htons(TEST_ETHERTYPE)};
     struct ifreq ifr = {0};
     uint8_t frame[2048];
     char path[300];
@@ -1138,18 +1143,7 @@ static _Noreturn void echo_command(const char *interface)
             refuse("there is no such interface after 60 s");
         }
     }
-    int s = socket(AF_PACKET, SOCK_RAW, 0);
-    if (s < 0) {
-        fail("socket");
-    }
-    bring_up(s, interface, &ifr);
-    if (ioctl(s, SIOCGIFINDEX, &ifr)) {
-        fail("SIOCGIFINDEX");
-    }
-    addr.sll_ifindex = ifr.ifr_ifindex;
-    if (bind(s, (struct sockaddr *)&addr, sizeof addr)) {
-        fail("bind");
-    }
+    int s = packet_socket(interface, &ifr);
     answer("data listens=1");
     for (;;) {
         ssize_t n = recv(s, frame, sizeof frame, 0);
