@@ -38,16 +38,18 @@
 
 typedef struct Run {
     VirtIOIOMMU *s;
-    int64_t deadline;           /* 0: the time has not been looked at yet */
+    int64_t deadline;
     bool over;
 } Run;
 
-static bool time_is_up(int64_t *deadline)
+static int64_t new_deadline(void)
 {
-    int64_t now = get_clock();
+    return get_clock() + NS_PER_RUN;
+}
 
-    *deadline = *deadline ?: now + NS_PER_RUN;
-    return now >= *deadline;
+static bool time_is_up(int64_t deadline)
+{
+    return get_clock() >= deadline;
 }
 
 /*
@@ -99,7 +101,7 @@ static void serve_one(Run *run, VirtQueueElement *elem, unsigned index)
 
     if (viommu_engine_handle(s->unit.engine, &request) ||
         index % BETWEEN_LOOKS == BETWEEN_LOOKS - 1) {
-        run->over = time_is_up(&run->deadline) || wait_for_grace(s);
+        run->over = time_is_up(run->deadline) || wait_for_grace(s);
     }
     used = iov_from_buf(elem->in_sg, elem->in_num, 0, request.out, request.used);
     WITH_RCU_READ_LOCK_GUARD() {
@@ -136,7 +138,7 @@ static unsigned serve_batch(Run *run)
 
 static void serve_requests(VirtIOIOMMU *s)
 {
-    Run run = { .s = s };
+    Run run = { .s = s, .deadline = new_deadline() };
 
     for (int i = 0; i < BATCHES_PER_RUN && !run.over; i++) {
         if (!queues_usable(s) || wait_for_grace(s)) {
@@ -154,7 +156,7 @@ static void serve_requests(VirtIOIOMMU *s)
 static void serve_events(VirtIOIOMMU *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
-    int64_t deadline = 0;
+    int64_t deadline = new_deadline();
     unsigned n = 0;
 
     /* A buffer that is taken is used: what is put back would have to be counted
@@ -178,7 +180,7 @@ static void serve_events(VirtIOIOMMU *s)
         g_free(elem);
         /* The driver may give buffers back meanwhile. */
         if (++n == EVENTS_PER_RUN ||
-            (n % BETWEEN_LOOKS == 0 && time_is_up(&deadline))) {
+            (n % BETWEEN_LOOKS == 0 && time_is_up(deadline))) {
             qemu_bh_schedule(s->event_bh);
             break;
         }
