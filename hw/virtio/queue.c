@@ -6,6 +6,7 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/iov.h"
+#include "qemu/log.h"
 #include "qemu/rcu.h"
 #include "qemu/timer.h"
 #include "hw/virtio/virtio.h"
@@ -81,6 +82,7 @@ static bool wait_for_grace(VirtIOIOMMU *s)
 {
     if (!s->in_grace && s->unit.switches >= SWITCHES_PER_GRACE_PERIOD) {
         s->in_grace = true;
+        trace_viommu_grace(s->unit.switches);
         object_ref(OBJECT(s));
         call_rcu1(&s->grace, grace_is_over);
     }
@@ -103,6 +105,7 @@ static void serve_one(Run *run, VirtQueueElement *elem, unsigned index)
         index % BETWEEN_LOOKS == BETWEEN_LOOKS - 1) {
         run->over = time_is_up(run->deadline) || wait_for_grace(s);
     }
+    viommu_observe_request(&request);
     used = iov_from_buf(elem->in_sg, elem->in_num, 0, request.out, request.used);
     WITH_RCU_READ_LOCK_GUARD() {
         virtqueue_fill(s->req_vq, elem, used, index);
@@ -171,11 +174,15 @@ static void serve_events(VirtIOIOMMU *s)
         }
         if (iov_size(elem->in_sg, elem->in_num) < sizeof(record)) {
             /* FLT-5: a record is never spread over buffers. */
+            qemu_log_mask(LOG_GUEST_ERROR, "virtio-iommu: an event buffer of %zu bytes "
+                          "has no room for a fault record\n",
+                          iov_size(elem->in_sg, elem->in_num));
             virtqueue_push(s->event_vq, elem, 0);
         } else {
             viommu_engine_pop_fault(s->unit.engine, record);
             iov_from_buf(elem->in_sg, elem->in_num, 0, record, sizeof(record));
             virtqueue_push(s->event_vq, elem, sizeof(record));
+            viommu_observe_fault(record);
         }
         g_free(elem);
         /* The driver may give buffers back meanwhile. */
