@@ -92,6 +92,7 @@ static int viommu_notify_flag_changed(IOMMUMemoryRegion *mr,
 {
     ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
 
+    viommu_assert_big_lock();
     trace_viommu_listeners(space->name, new);
     qatomic_set(&space->listeners, new);
     viommu_endpoint_set_listeners(space->endpoint, new & IOMMU_NOTIFIER_MAP,
@@ -214,6 +215,7 @@ static void viommu_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
 {
     ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
 
+    viommu_assert_big_lock();
     trace_viommu_replay(space->name);
     viommu_endpoint_replay(space->endpoint, replay_block, n);
 }
@@ -251,6 +253,7 @@ void viommu_space_begin_switch(void *opaque)
 {
     ViommuUnit *unit = opaque;
 
+    viommu_assert_big_lock();
     unit->switches++;
     memory_region_transaction_begin();
 }
@@ -412,6 +415,7 @@ ViommuSpace *viommu_space_new(ViommuPlace place)
     g_autofree char *as_name = NULL;
     ViommuSpace *space;
 
+    viommu_assert_big_lock();
     destroy_unused();
     space = VIOMMU_SPACE(object_new(TYPE_VIOMMU_SPACE));
     hold_place(space, place);
@@ -441,6 +445,7 @@ ViommuSpace *viommu_space_new(ViommuPlace place)
 
 void viommu_space_bind(ViommuSpace *space, ViommuUnit *unit)
 {
+    viommu_assert_big_lock();
     space->endpoint = viommu_endpoint_new(unit->engine, space, NULL, 0);
     if (!space->endpoint) {
         /* The engine's settings are checked: GLib ends QEMU for no less. */
@@ -458,6 +463,7 @@ void viommu_space_bind(ViommuSpace *space, ViommuUnit *unit)
 /* One change of the memory topology: nothing, where it bypassed. */
 void viommu_space_unbind(ViommuSpace *space)
 {
+    viommu_assert_big_lock();
     trace_viommu_unbind(space->name);
     memory_region_transaction_begin();
     viommu_endpoint_retire(space->endpoint);
@@ -467,6 +473,7 @@ void viommu_space_unbind(ViommuSpace *space)
 
 void viommu_space_drop(ViommuSpace *space)
 {
+    viommu_assert_big_lock();
     destroy_unused();
     trace_viommu_drop(space->name);
     memory_region_transaction_begin();

@@ -56,6 +56,7 @@ static void viommu_set_config(VirtIODevice *vdev, const uint8_t *config)
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
 
+    viommu_assert_big_lock();
     if (s->topology == VIOMMU_ARRAY_OFF) {
         uint8_t value = config[VIOMMU_CONFIG_BYPASS];
         uint8_t before = viommu_engine_bypass(s->unit.engine);
@@ -165,6 +166,7 @@ static void viommu_device_reset(VirtIODevice *vdev)
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
 
+    viommu_assert_big_lock();
     if (!s->in_bus_reset) {
         reset_engine(s, viommu_engine_driver_reset);
         viommu_functions_look();

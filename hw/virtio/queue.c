@@ -143,6 +143,7 @@ static void serve_requests(VirtIOIOMMU *s)
 {
     Run run = { .s = s, .deadline = new_deadline() };
 
+    viommu_assert_big_lock();
     for (int i = 0; i < BATCHES_PER_RUN && !run.over; i++) {
         if (!queues_usable(s) || wait_for_grace(s)) {
             return;
@@ -162,6 +163,7 @@ static void serve_events(VirtIOIOMMU *s)
     int64_t deadline = new_deadline();
     unsigned n = 0;
 
+    viommu_assert_big_lock();
     /* A buffer that is taken is used: what is put back would have to be counted
      * in descriptors where the ring is packed. */
     while (queues_usable(s) && viommu_engine_fault_ready(s->unit.engine)) {
