@@ -4,10 +4,10 @@
  * transports' bus that virtio-pci has and virtio-mmio lacks.
  */
 #include "qemu/osdep.h"
-#include "exec/address-spaces.h"
 #include "hw/virtio/virtio-bus.h"
 #include "hw/virtio/virtio-mmio.h"
 
+#include "hw/compat.h"
 #include "hw/machine/mmio-bus.h"
 #include "hw/machine/mmio-hook.h"
 #include "hw/machine/registry.h"
