@@ -15,10 +15,7 @@
 /* A back end outside QEMU may be one that does no translation. */
 static bool can_be_translated(VirtIODevice *vdev)
 {
-    VirtioDeviceClass *vdc = VIRTIO_DEVICE_GET_CLASS(vdev);
-
-    return virtio_has_feature(vdc->get_features(vdev, vdev->host_features,
-                                                NULL),
+    return virtio_has_feature(viommu_offered_features(vdev),
                               VIRTIO_F_IOMMU_PLATFORM);
 }
 
