@@ -17,13 +17,13 @@
 #include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
-#include "exec/address-spaces.h"
 #include "hw/qdev-core.h"
 #include "hw/qdev-properties.h"
 #include "standard-headers/linux/virtio_iommu.h"
 #include "system/runstate.h"
 #include "system/system.h"
 
+#include "hw/compat.h"
 #include "driver.h"
 #include "endpoint.h"
 #include "log.h"
@@ -833,7 +833,7 @@ static const Property bench_properties[] = {
     DEFINE_PROP_STRING("output", Bench, output),
 };
 
-static void bench_class_init(ObjectClass *klass, void *data)
+static void bench_class_init(ObjectClass *klass, ViommuClassData *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
 

@@ -5,8 +5,6 @@
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
-#include "exec/address-spaces.h"
-#include "exec/memory.h"
 #include "hw/pci/pci.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_ids.h"
@@ -14,6 +12,7 @@
 #include "standard-headers/linux/virtio_pci.h"
 #include "standard-headers/linux/virtio_ring.h"
 
+#include "hw/compat.h"
 #include "driver.h"
 
 #define CONFIG_ADDRESS 0xcf8

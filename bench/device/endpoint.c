@@ -2,9 +2,10 @@
 #include "qemu/osdep.h"
 #include "hw/pci/pci_device.h"
 
+#include "hw/compat.h"
 #include "endpoint.h"
 
-static void endpoint_class_init(ObjectClass *klass, void *data)
+static void endpoint_class_init(ObjectClass *klass, ViommuClassData *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     PCIDeviceClass *pc = PCI_DEVICE_CLASS(klass);

@@ -4,11 +4,10 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "exec/address-spaces.h"
-#include "exec/memory.h"
 #include "hw/pci/pci_device.h"
 #include "system/system.h"
 
+#include "hw/compat.h"
 #include "hw/machine/describe.h"
 #include "hw/machine/functions.h"
 #include "hw/machine/host-devices.h"

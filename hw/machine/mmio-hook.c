@@ -4,10 +4,10 @@
  * transports' bus that virtio-pci has and virtio-mmio lacks.
  */
 #include "qemu/osdep.h"
-#include "exec/address-spaces.h"
 #include "hw/virtio/virtio-bus.h"
 #include "hw/virtio/virtio-mmio.h"
 
+#include "hw/compat.h"
 #include "hw/machine/mmio-bus.h"
 #include "hw/machine/mmio-hook.h"
 #include "hw/machine/registry.h"
@@ -15,10 +15,7 @@
 /* A back end outside QEMU may be one that does no translation. */
 static bool can_be_translated(VirtIODevice *vdev)
 {
-    VirtioDeviceClass *vdc = VIRTIO_DEVICE_GET_CLASS(vdev);
-
-    return virtio_has_feature(vdc->get_features(vdev, vdev->host_features,
-                                                NULL),
+    return virtio_has_feature(viommu_offered_features(vdev),
                               VIRTIO_F_IOMMU_PLATFORM);
 }
 

@@ -5,10 +5,10 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "exec/address-spaces.h"
 #include "hw/pci/pci_bus.h"
 #include "hw/pci/pci_device.h"
 
+#include "hw/compat.h"
 #include "hw/machine/host-devices.h"
 #include "hw/machine/model.h"
 #include "hw/machine/names.h"

@@ -5,10 +5,10 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "exec/address-spaces.h"
 #include "hw/pci/pci_bus.h"
 #include "hw/pci/pci_device.h"
 
+#include "hw/compat.h"
 #include "hw/machine/mmio-bus.h"
 #include "hw/machine/names.h"
 #include "hw/machine/pci-bus.h"
@@ -149,7 +149,7 @@ uint32_t viommu_registry_endpoint_id(const ViommuSpace *space)
     return PCI_BUILD_BDF(pci_bus_num(space->place.bus), space->place.devfn);
 }
 
-static gint space_cmp(gconstpointer a, gconstpointer b)
+static gint space_cmp(gconstpointer a, gconstpointer b, gpointer unused)
 {
     uint32_t ida = viommu_registry_endpoint_id(a);
     uint32_t idb = viommu_registry_endpoint_id(b);
@@ -164,7 +164,7 @@ void viommu_registry_for_each_space(ViommuUnit *unit,
 {
     g_autoptr(GList) list = g_hash_table_get_values(viommu_registry_spaces());
 
-    list = g_list_sort(list, space_cmp);
+    list = g_list_sort_with_data(list, space_cmp, NULL);
     for (GList *l = list; l; l = l->next) {
         ViommuSpace *space = l->data;
         uint32_t id;

@@ -6,11 +6,10 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/rcu.h"
-#include "exec/address-spaces.h"
-#include "exec/memory.h"
 #include "hw/pci/pci_bus.h"
 #include "system/dma.h"
 
+#include "hw/compat.h"
 #include "hw/space/space.h"
 #include "trace-viommu.h"
 
@@ -503,7 +502,8 @@ static void space_finalize(Object *obj)
     g_free(space->name);
 }
 
-static void viommu_memory_region_class_init(ObjectClass *klass, void *data)
+static void viommu_memory_region_class_init(ObjectClass *klass,
+                                            ViommuClassData *data)
 {
     IOMMUMemoryRegionClass *imrc = IOMMU_MEMORY_REGION_CLASS(klass);
 

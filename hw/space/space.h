@@ -7,9 +7,9 @@
 #ifndef VIOMMU_SPACE_H
 #define VIOMMU_SPACE_H
 
-#include "exec/memory.h"
 #include "hw/pci/pci.h"
 
+#include "hw/compat.h"
 #include "hw/space/unit.h"
 
 #define TYPE_VIOMMU_SPACE "virtio-iommu-space"

@@ -13,6 +13,7 @@
 #include "standard-headers/linux/virtio_ids.h"
 #include "system/reset.h"
 
+#include "hw/compat.h"
 #include "hw/machine/describe.h"
 #include "hw/machine/functions.h"
 #include "hw/machine/machine.h"
@@ -90,7 +91,7 @@ static void viommu_set_features(VirtIODevice *vdev, uint64_t features)
     viommu_engine_set_features(VIRTIO_IOMMU(vdev)->unit.engine, features);
 }
 
-static void viommu_set_status(VirtIODevice *vdev, uint8_t status)
+static ViommuStatusDone viommu_set_status(VirtIODevice *vdev, uint8_t status)
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
     bool live = status & VIRTIO_CONFIG_S_DRIVER_OK;
@@ -104,6 +105,7 @@ static void viommu_set_status(VirtIODevice *vdev, uint8_t status)
     if (live && vdev->vm_running) {
         viommu_queue_resume(s);
     }
+    return VIOMMU_STATUS_DONE;
 }
 
 /* Puts the array of the model into the config space, if the user wants one. */
@@ -374,7 +376,7 @@ static void viommu_stop_ioeventfd(VirtIODevice *vdev)
 {
 }
 
-static void viommu_class_init(ObjectClass *klass, void *data)
+static void viommu_class_init(ObjectClass *klass, ViommuClassData *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);

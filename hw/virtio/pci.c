@@ -10,6 +10,7 @@
 #include "hw/qdev-properties-system.h"
 #include "hw/virtio/virtio-pci.h"
 
+#include "hw/compat.h"
 #include "hw/machine/describe.h"
 #include "hw/virtio/device.h"
 
@@ -56,7 +57,7 @@ static void viommu_pci_build_tables(AcpiTableIf *obj, GArray *table_offsets,
                             table_data, linker, oem_id, oem_table_id);
 }
 
-static void viommu_pci_class_init(ObjectClass *klass, void *data)
+static void viommu_pci_class_init(ObjectClass *klass, ViommuClassData *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     VirtioPCIClass *vpc = VIRTIO_PCI_CLASS(klass);

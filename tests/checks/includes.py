@@ -6,6 +6,8 @@ The table says for each room "room | includes from": a room that a file includes
 from must be there, and each that is there must be needed.  No header may lead back
 to itself, nor a C file and the header of its name, which are one unit.  (A C++
 class and its parts may know each other, as long as their headers do not.)
+
+Which QEMU there is, only hw/compat.h asks.
 """
 
 import argparse
@@ -18,6 +20,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.MULTILINE)
 ROW = re.compile(r"^\| `([\w/]+)/` \|\s*([^|]*?)\s*\|$")
 NAME = re.compile(r"`([\w/]+)/`")
 SUFFIXES = (".c", ".cc", ".h")
+COMPAT = pathlib.Path("hw/compat.h")
 
 
 def allowed(document):
@@ -86,6 +89,10 @@ def faults(root):
     for room, rooms in table.items():
         wrong += [f"docs/design.md: {room}/ needs nothing of {other}/"
                   for other in sorted(rooms - used[room])]
+    wrong += [f"{path.relative_to(root)} asks for QEMU's version, which only {COMPAT} may"
+              for path in sorted((root / "hw").rglob("*.[ch]"))
+              if "QEMU_VERSION" in path.read_text(encoding="utf-8") and
+              path.relative_to(root) != COMPAT]
     if way := circle(arrows):
         wrong.append("a circle of includes: " + " -> ".join(way))
     return wrong

@@ -32,7 +32,14 @@ from vm import Guest, GuestError, die_with_parent
 PIECE = 1 << 20
 PAGE = 4096
 # Where a chain of hops goes; the guest boots in the first.
-CHAINS = {"ours": ("ours",), "stock": ("stock",), "mixed": ("stock", "ours")}
+CHAINS = {
+    "ours": ("ours",),
+    "stock": ("stock",),
+    "mixed": ("stock", "ours"),
+    "versions": ("ours", "other"),
+    "own-versions": ("own", "other-own"),
+    "mixed-versions": ("ours", "other-own"),
+}
 
 
 class Wrong(GuestError):
@@ -134,7 +141,7 @@ class LinuxChain(Chain, Trial):
         self.job = None
 
     def another(self, name, **more):
-        return self.boot(qemu=self.options.qemus[name], limit=self.options.limit, **more)
+        return self.boot(**self.options.places[name], limit=self.options.limit, **more)
 
     def start(self, name):
         """Until the guest has read its disk twice."""
@@ -195,8 +202,9 @@ class BareChain(Chain):
                 "-device", "virtio-blk-pci,id=disk0,drive=disk0,addr=3,iommu_platform=on,"
                            "disable-legacy=on",
                 "-fw_cfg", "name=opt/viommu/bare,string=scenario=loop:rounds=100"]
-        return BareGuest(self.options.folder, self.options.qemus[name], "amd64",
-                         self.options.bare, None, args, limit=self.options.limit, **more)
+        return BareGuest(folder=self.options.folder, arch="amd64", image=self.options.bare,
+                         initramfs=None, args=args, limit=self.options.limit,
+                         **self.options.places[name], **more)
 
     def start(self, name):
         self.guest = self.another(name).__enter__()
@@ -248,7 +256,7 @@ def describe(chain, name):
         for queue in range(queues):
             lines.append(f"{what}, queue {queue}: " + str(
                 _ask(qmp, "x-query-virtio-queue-status", path=path, queue=queue)))
-    if name == "ours":
+    if name in ("ours", "other"):
         for what in ("stats", "endpoints"):
             lines.append(f"{what}: {guest.property(IOMMU, what)}")
     lines.append(f"disk: {_ask(qmp, 'query-blockstats')}")
@@ -342,6 +350,26 @@ def table(counts):
                      for row in rows)
 
 
+def places_of(options):
+    """Where a guest can be: which QEMU, and from where it has its virtio-iommu."""
+    places = {"ours": (options.qemu, None), "stock": (options.stock, None),
+              "own": (options.qemu, options.own_device)}
+    if options.other:
+        qemu = options.other / "prefix/bin/qemu-system-x86_64"
+        places["other"] = (qemu, options.other / "hw")
+        places["other-own"] = (qemu, options.other / "bench/intree")
+    return {name: {"qemu": str(qemu), "modules": modules}
+            for name, (qemu, modules) in places.items()
+            if qemu and (name != "own" or modules)}
+
+
+def version_of(qemu):
+    environment = {k: v for k, v in os.environ.items() if k != "QEMU_MODULE_DIR"}
+    said = subprocess.run([qemu, "--version"], stdout=subprocess.PIPE, text=True, check=False,
+                          env=environment).stdout
+    return said.partition("version ")[2].split("\n")[0].split(" (")[0]
+
+
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("guest: terminated"))
     parser = argparse.ArgumentParser(description=__doc__,
@@ -350,11 +378,15 @@ def main():
     parser.add_argument("--stock", default=os.environ.get("VIOMMU_STOCK_QEMU"),
                         help="an unmodified QEMU 10.0 with its own virtio-iommu (default: "
                              "$VIOMMU_STOCK_QEMU)")
+    parser.add_argument("--own-device", type=Path, metavar="FOLDER",
+                        help="folder of modules with QEMU's own device, made by the bench")
+    parser.add_argument("--other", type=Path, metavar="BUILD",
+                        help="build folder of the plugin for another QEMU version")
     parser.add_argument("--guest", choices=GUESTS, default="linux")
     parser.add_argument("--bare", type=Path, help="bare-x86.elf of the build, for --guest bare")
     parser.add_argument("--chain", action="append", choices=CHAINS,
-                        help="ours to ours, stock to stock, or between them in turns; may be "
-                             "repeated (default: all)")
+                        help="the devices that the guest moves between in turns; may be "
+                             "repeated (default: all that there are QEMUs for)")
     parser.add_argument("--machine", action="append",
                         help="may be repeated (default: pc-q35-10.0)")
     parser.add_argument("--hops", type=int, default=3, help="hops of each kind (default: 3)")
@@ -363,17 +395,23 @@ def main():
     parser.add_argument("--limit", type=int, default=900,
                         help="seconds that a guest may stay in one QEMU (default: 900)")
     parser.add_argument("--keep", action="store_true", help="keep disks and logs of each guest")
+    parser.set_defaults(kernel=fetch.SUITE, counters=True)
     options = parser.parse_args()
-    options.qemus = {"ours": options.qemu, "stock": options.stock}
-    options.counters = True
+    if options.other and not (options.other / "build.ninja").exists():
+        print(f"guest: skipped, there is no build for another QEMU in {options.other}; "
+              "scripts/setup --qemu VERSION makes it")
+        sys.exit(77)
+    options.places = places_of(options)
     if options.guest == "bare" and not options.bare:
         parser.error("--guest bare needs --bare")
-    for qemu in filter(None, options.qemus.values()):
-        if not os.access(qemu, os.X_OK):
-            sys.exit(f"guest: {qemu} is no program")
-    chains = options.chain or list(CHAINS)
-    if not options.stock:
-        chains = [name for name in chains if "stock" not in CHAINS[name]]
+    for place in options.places.values():
+        if not os.access(place["qemu"], os.X_OK):
+            sys.exit(f"guest: {place['qemu']} is no program")
+    versions = {name: version_of(place["qemu"]) for name, place in options.places.items()}
+    note("QEMU " + ", ".join(f"{version} ({name})" for name, version in versions.items()))
+    if versions["ours"] == versions.get("other"):
+        sys.exit(f"guest: the QEMU in {options.other} is {versions['ours']}, too")
+    chains = [name for name in options.chain or CHAINS if set(CHAINS[name]) <= set(options.places)]
     counts = Counter()
     try:
         with Busy(options.busy):

@@ -15,12 +15,11 @@
 #include "qemu/module.h"
 #include "qemu/range.h"
 
-#include "exec/memory.h"
-
-#include "exec/address-spaces.h"
 #include "hw/pci/pci_device.h"
 #include "hw/qdev-properties.h"
 #include "system/host_iommu_device.h"
+
+#include "hw/compat.h"
 
 typedef struct Block {
     hwaddr iova;
@@ -316,7 +315,7 @@ static void listener_finalize(Object *obj)
     g_string_free(s->errors, true);
 }
 
-static void listener_host_class_init(ObjectClass *klass, void *data)
+static void listener_host_class_init(ObjectClass *klass, ViommuClassData *data)
 {
     HostIOMMUDeviceClass *hioc = HOST_IOMMU_DEVICE_CLASS(klass);
 
@@ -332,7 +331,7 @@ static const Property listener_properties[] = {
     DEFINE_PROP_UINT64("page-sizes", ViommuListener, page_sizes, 0),
 };
 
-static void listener_class_init(ObjectClass *klass, void *data)
+static void listener_class_init(ObjectClass *klass, ViommuClassData *data)
 {
     PCIDeviceClass *pc = PCI_DEVICE_CLASS(klass);
 

@@ -657,6 +657,30 @@ static void entropy_through(void)
     vt_free(vt);
 }
 
+/* Its features come to QEMU in another way than a disk's. */
+static void network_card_unattached(void)
+{
+    Vt *vt = machine("-device virtio-net-device," ON(3) ",iommu_platform=on " IOMMU
+                                                        ",boot-bypass=off");
+    Virtio dev;
+    Queue queue;
+    Fault fault;
+
+    find_iommu(vt);
+    vt_bring_up(vt, F_USUAL, true);
+    vt_post_events(vt, 16, FAULT_RECORD_SIZE);
+    virtio_mmio_probe(vt, &dev, transport(3), ID_NET);
+    g_assert_true(virtio_negotiate(&dev, F_VERSION_1 | F_ACCESS_PLATFORM));
+    queue_init(&dev, &queue, 1);
+    virtio_driver_ok(&dev);
+    queue_add(&queue, &(Seg){page(1), 64, false}, 1);
+    queue_kick(&queue);
+    fault = vt_wait_fault(vt);
+    g_assert_cmpuint(fault.reason, ==, FAULT_DOMAIN);
+    g_assert_cmphex(fault.endpoint, ==, EP(3));
+    vt_free(vt);
+}
+
 /* The device is told by a broken ring, not by the IOMMU, that nothing works. */
 static void unattached_reaches_nothing(void)
 {
@@ -1093,6 +1117,7 @@ static const Case cases[] = {
     {NAMED("MOD-10", "array-of-either-layout"), array_of_either_layout},
     {NAMED("MOD-10", "array-larger-than-the-window"), array_larger_than_the_window},
     {NAMED("OPS-1", "requests-are-answered"), requests_are_answered},
+    {NAMED("OPS-5", "network-card-unattached"), network_card_unattached},
     {NAMED("OPS-5", "unattached-reaches-nothing"), unattached_reaches_nothing},
     {NAMED("RSV-5", "message-window-is-reserved"), message_window_is_reserved},
     {NAMED("UNM-5", "unmapped-is-out-of-reach"), unmapped_is_out_of_reach},

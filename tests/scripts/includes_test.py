@@ -39,6 +39,13 @@ class Includes(unittest.TestCase):
                              "low/b.c": '#include "a.h"\n', "high/c.c": '#include "low/a.h"\n'})
         self.assertEqual(found, ["a circle of includes: low/a -> low/b -> low/a"])
 
+    def test_a_question_for_the_version_of_qemu(self):
+        arrows = {"low/a.h": "", "high/b.c": '#include "low/a.h"\n'}
+        ask = "#if QEMU_VERSION_MINOR == 2\n#endif\n"
+        self.assertEqual(self.faults({**arrows, "hw/compat.h": ask}), [])
+        found = self.faults({**arrows, "hw/device.c": ask})
+        self.assertEqual(found, ["hw/device.c asks for QEMU's version, which only hw/compat.h may"])
+
     def test_a_document_without_the_table(self):
         self.assertEqual(len(self.faults({}, table="")), 1)
 

@@ -48,18 +48,19 @@ class FakeHost(prepare.Host):
         self.commands_missing = set()
         self.packages_missing = []
         self.set_release("debian", "12", "bookworm")
-        self.patches.mkdir(parents=True)
-        self.set_patches({})
+        for series in prepare.ARCHIVES:
+            self.patches(series).mkdir(parents=True)
+            self.set_patches({}, series)
 
     def set_release(self, name, version, codename):
         self.os_release.write_text(
             f'PRETTY_NAME="{name.title()} {version} ({codename})"\nID={name}\n'
             f'VERSION_ID="{version}"\nVERSION_CODENAME={codename}\n')
 
-    def set_patches(self, patches):
+    def set_patches(self, patches, series="10.0"):
         for name, text in patches.items():
-            (self.patches / name).write_text(text)
-        (self.patches / "series").write_text("".join(name + "\n" for name in patches))
+            (self.patches(series) / name).write_text(text)
+        (self.patches(series) / "series").write_text("".join(name + "\n" for name in patches))
 
     def cache(self):
         return self.folder / "cache"
@@ -104,14 +105,14 @@ class PrepareTest(unittest.TestCase):
         (tree / "hw/lamp.c").write_text(text)
         return tree
 
-    def source_package(self, text="first\nsecond\nthird\n"):
+    def source_package(self, text="first\nsecond\nthird\n", version="10.0.4+ds"):
         """A Debian source package in the cache, as if it had been downloaded."""
-        folder = self.host.cache() / "downloads/qemu_10.0.4+ds"
-        tree = folder / "qemu-10.0.4+ds"
+        folder = self.host.cache() / f"downloads/qemu_{version}"
+        tree = folder / f"qemu-{version}"
         (tree / "debian/source").mkdir(parents=True)
         (tree / "debian/source/format").write_text("3.0 (native)\n")
         (tree / "debian/changelog").write_text(
-            "qemu (10.0.4+ds) trixie; urgency=low\n\n  * Test.\n\n"
+            f"qemu ({version}) trixie; urgency=low\n\n  * Test.\n\n"
             " -- A B <a@example.org>  Thu, 01 Jan 1970 00:00:00 +0000\n")
         (tree / "debian/control").write_text(
             "Source: qemu\nMaintainer: A B <a@example.org>\n\n"
@@ -177,6 +178,7 @@ class PrepareTest(unittest.TestCase):
     def test_a_stale_keyring_is_told_from_a_dead_network(self):
         apt = mock.Mock(spec=prepare.Apt)
         apt.host, apt.log = self.host, "log"
+        apt.archive = prepare.ARCHIVES["10.0"]
         apt.call.return_value = (100, "W: GPG error: NO_PUBKEY 6ED0E7B82643E131\n")
         with mock.patch.object(prepare, "debian_mirrors", return_value=("http://x", None)), \
                 self.assertRaises(prepare.Failure) as caught:
@@ -270,14 +272,27 @@ class PrepareTest(unittest.TestCase):
         self.assertIn("0001-lamp.patch is applied already", said)
 
     def test_another_version_is_refused(self):
-        self.assertIn("is QEMU 9.2.0; the patches are for QEMU 10.0",
-                      self.fails("--source", str(self.own_tree(version="9.2.0"))))
+        for version in "9.2.0", "10.1.91", "11.1.3", "10":
+            self.assertIn(f"is QEMU {version}; there are patches for QEMU 10.0 and 10.2.\n",
+                          self.fails("--source", str(self.own_tree(version=version))))
+
+    def test_an_own_tree_gets_the_patches_of_its_version(self):
+        self.host.set_patches({"0001-lamp.patch": PATCH}, "10.2")
+        code, said = self.call("--source", str(self.own_tree(version="10.2.2")))
+        self.assertEqual(code, 0, said)
+        self.assertIn("All 1 patches fit QEMU 10.2.2", said)
+        self.assertIn("/qemu/10.2/0001-lamp.patch\n", said)
+
+    def test_a_version_without_patches_is_named_with_those_that_have_some(self):
+        for action in [], ["--print", "key"], ["--update"]:
+            self.assertIn("There are no patches for QEMU 9.9, only for 10.0 and 10.2.\n",
+                          self.fails("--qemu", "9.9", *action))
 
     def test_a_folder_that_is_no_source_tree_is_refused(self):
         self.assertIn("is not a QEMU source tree", self.fails("--source", str(self.folder)))
 
     def test_a_series_that_names_a_missing_patch_is_refused(self):
-        (self.host.patches / "series").write_text("0001-gone.patch\n")
+        (self.host.patches("10.0") / "series").write_text("0001-gone.patch\n")
         self.assertIn("0001-gone.patch, which does not exist",
                       self.fails("--source", str(self.own_tree())))
 
@@ -312,7 +327,7 @@ class PrepareTest(unittest.TestCase):
 
     def key(self, version="1:10.0.4"):
         return prepare.Build(self.host, self.host.cache(), version,
-                             prepare.read_series(self.host.patches)).key
+                             prepare.read_series(self.host.patches("10.0"))).key
 
     def test_the_key_follows_all_that_the_build_contains(self):
         self.host.set_patches({"0001-lamp.patch": PATCH})
@@ -326,18 +341,20 @@ class PrepareTest(unittest.TestCase):
         self.assertEqual(len(set(keys)), 5)
         self.assertEqual(self.key(), keys[-1])
 
-    def test_clean_keeps_the_two_builds_that_were_used_last(self):
-        for age, name in enumerate(["10.0-c", "10.0-a", "10.0-b", "10.0-d"]):
+    def test_clean_keeps_the_two_builds_of_each_version_that_were_used_last(self):
+        for age, name in enumerate(["10.0-c", "10.0-a", "10.2-a", "10.0-b", "10.2-c", "10.2-b",
+                                    "10.0-d"]):
             (self.host.cache() / name / "src").mkdir(parents=True)
             os.utime(self.host.cache() / name, (1e9 - age, 1e9 - age))
         (self.host.cache() / "downloads").mkdir()
         self.assertEqual(self.call("--clean")[0], 0)
         self.assertEqual(sorted(path.name for path in self.host.cache().iterdir()
-                                if path.is_dir()), ["10.0-a", "10.0-c", "downloads"])
+                                if path.is_dir()), ["10.0-a", "10.0-c", "10.2-a", "10.2-c",
+                                                  "downloads"])
 
-    def ready_build(self):
-        self.source_package()
-        build = prepare.current_build(self.host, self.host.cache())
+    def ready_build(self, version="10.0.4+ds"):
+        self.source_package(version=version)
+        build = prepare.current_build(self.host, prepare.series_of(version), self.host.cache())
         for folder in (build.source, build.build, build.prefix):
             folder.mkdir(parents=True)
         return build
@@ -355,6 +372,34 @@ class PrepareTest(unittest.TestCase):
         build = self.ready_build()
         self.assertEqual(self.call("--print", "build"), (0, f"{build.build}\n"))
         self.assertIn(f"VIOMMU_QEMU_PREFIX={build.prefix}\n", self.call("--print-env")[1])
+
+    def test_each_version_has_a_build_of_its_own(self):
+        older = self.ready_build()
+        self.assertIn("QEMU 10.2 is not prepared", self.fails("--qemu", "10.2", "--print", "build"))
+        newer = self.ready_build("10.2.2+ds")
+        self.assertEqual(self.call("--print", "build")[1], f"{older.build}\n")
+        self.assertEqual(self.call("--qemu", "10.2", "--print", "build")[1], f"{newer.build}\n")
+        self.assertIn("QEMU 10.2.2+ds with 0 patches is ready", self.call("--qemu", "10.2")[1])
+
+    def test_the_source_of_each_version_comes_from_its_archive(self):
+        for series, suites in {"10.0": ["trixie", "trixie-security"], "10.2": ["sid"]}.items():
+            with self.subTest(series), \
+                    mock.patch.object(prepare, "debian_mirrors", return_value=("m", "s")), \
+                    mock.patch.object(prepare.Apt, "call", return_value=(0, "")):
+                folder = self.folder / ("apt-" + series)
+                prepare.Apt(self.host, series, folder, "log", False).update(
+                    prepare.Progress(1, io.StringIO()))
+                lines = (folder / "sources.list").read_text().splitlines()
+                self.assertEqual([line.split()[3] for line in lines], suites)
+
+    def test_a_version_that_the_archive_has_no_more_is_named_with_the_way_out(self):
+        apt = prepare.Apt(self.host, "10.2", self.folder / "apt", "log", False)
+        said = "Version: 1:11.1.3+ds-1\nVersion: 1:10.0.13+ds-0+deb13u1\n"
+        with mock.patch.object(prepare.Apt, "call", return_value=(0, said)), \
+                self.assertRaises(prepare.Failure) as caught:
+            apt.newest_source()
+        self.assertIn("Debian unstable offers no QEMU 10.2 source", str(caught.exception))
+        self.assertIn("--source DIR", caught.exception.hint)
 
     def test_a_second_run_waits_for_the_first(self):
         self.host.cache().mkdir()

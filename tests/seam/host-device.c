@@ -6,10 +6,11 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "exec/memory.h"
 #include "hw/pci/pci_device.h"
 #include "hw/pci/pci_ids.h"
 #include "qemu/module.h"
+
+#include "hw/compat.h"
 
 typedef struct HostDevice {
     MemoryListener listener;
@@ -83,7 +84,7 @@ static void no_reset(DeviceState *dev)
 {
 }
 
-static void class_init(ObjectClass *klass, void *data)
+static void class_init(ObjectClass *klass, ViommuClassData *data)
 {
     PCIDeviceClass *pc = PCI_DEVICE_CLASS(klass);
 
