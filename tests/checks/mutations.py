@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Breaks decisions of the engine one by one; for each, a named unit test has to fail.
+"""Breaks decisions of the engine and of the model one by one; for each, a named unit test has to fail.
 
 A copy of the tree is built without optimisation, once as it is and once per mutation, of
 which only one file and one program are new.  With --check nothing is built: each text that
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROOMS = ("base", "engine", "include", "mapping", "topology", "tests/unit/engine")
+ROOMS = ("base", "engine", "include", "mapping", "topology", "acpi", "fdt", "tests/unit/engine",
+         "tests/unit/topology")
 LIMIT = 120  # seconds for one test
 
 
@@ -49,6 +50,48 @@ MUTATIONS = (
              "ThreadCaches.UNM_5_NotBeyondTheMapping"),
     Mutation("engine/endpoint.cc", "shared.attachments.peek() != hit.attachments || ", "",
              "ThreadCaches.DET_4_NotBeyondTheAttachment"),
+    # What threads remember
+    Mutation("engine/thread_cache.cc", "cache->totals_->add(cache->counts() - cache->folded_);", "",
+             "CacheStore.W22_WhatIsCountedAfterADropCounts"),
+    Mutation("engine/thread_cache.h", "kCaches = 1024;", "kCaches = 960;",
+             "ThreadCaches.W11_WhatThreadsRememberIsLimitedForEachIommu"),
+    Mutation("engine/thread_cache.cc", "    count_.fetch_sub(1, std::memory_order_relaxed);\n}\n\n"
+             "void CacheStore::destroy", "}\n\nvoid CacheStore::destroy",
+             "CacheStore.W11_CachesAreFreedInBoundedSteps"),
+    Mutation("engine/thread_cache.cc", "if (!empty_pages(cache, size_)) {", "if (false) {",
+             "CacheStore.W11_CachesAreFreedInBoundedSteps"),
+    Mutation("engine/thread_cache.cc", "        totals_->add(cache->folded_);\n", "",
+             "ThreadCaches.W11_WhatThreadsRememberGoesWithTheAttachment"),
+    # The model of the machine, and what it says
+    Mutation("topology/model.cc", "windows.back().segment == bus.segment &&", "true &&",
+             "Model.WindowsThatTouchInNumberButNotInSegmentStayApart", "topology-model"),
+    Mutation("topology/model.cc", "left.last_bus >= right.first_bus", "left.last_bus > right.first_bus",
+             "ModelRefusal.OverlappingWindows", "topology-model"),
+    Mutation("topology/model.cc", " && !machine_.root_buses[i].bypass) {", ") {",
+             "Model.BypassedRootBusIsManagedByNobody", "topology-model"),
+    Mutation("topology/model.cc", "subtract(window, checked.iommu_functions())",
+             "std::vector<PciRange>{window}", "Model.EveryIommuIsLeftOutOfEveryRange",
+             "topology-model"),
+    Mutation("topology/model.cc", "if (first <= whole.last) {", "if (true) {",
+             "Model.IommusAtTheEndsOfAWindowLeaveNoEmptyRange", "topology-model"),
+    Mutation("topology/array.cc", "if (total > limit) {", "if (total > limit + 1) {",
+             "Array.FitsExactlyOrIsRefused", "topology-array"),
+    Mutation("acpi/viot.cc", "kMax16 - position", "kMax16 - 0 * position",
+             "Viot.TwoPciIommusThatManageNothingShareNoFunction", "topology-viot"),
+    Mutation("acpi/viot.cc", "        offset += kIommuNodeSize;\n", "",
+             "Viot.PciIommusRangesAndMmioEndpoint", "topology-viot"),
+    Mutation("fdt/fdt.cc", "if (tree_.has_phandle(value)) {", "if (false) {",
+             "FdtRefusal.UnusablePhandles", "topology-fdt"),
+    Mutation("fdt/fdt.cc", "{range.first, phandle(iommu), range.first_id(), length}",
+             "{range.first, phandle(0), range.first_id(), length}",
+             "Fdt.IommuMapHasATuplePerRangeInOrderOfRequesterIds", "topology-fdt"),
+    Mutation("topology/properties.cc", "return error == std::errc{} && rest == end;",
+             "return error == std::errc{};", "ReservedRegion.W15_OtherFormsAreRefused",
+             "topology-properties"),
+    Mutation("topology/properties.cc", "} else if (fields.start > fields.last) {", "} else if (false) {",
+             "ReservedRegion.W15_AnEndBeforeTheStartIsRefused", "topology-properties"),
+    Mutation("topology/properties.cc", "if (cap <= colons) {", "if (cap < colons) {",
+             "RootBus.MOD_7_TooLittleRoomChangesNothing", "topology-properties"),
     # Assigned devices
     Mutation("engine/engine.cc", "if (smallest > granule) {", "if (false) {",
              "Hosts.W27_AfterThatALargerPageIsRefused"),
@@ -169,7 +212,7 @@ def mutated(mutation, text):
 def applies(tree):
     """Sentences about mutations that are none any more."""
     tests = set()
-    for source in (tree / "tests/unit/engine").glob("*_test.cc"):
+    for source in (tree / "tests/unit").glob("*/*_test.cc"):
         for suite, name in re.findall(r"^TEST(?:_[FP])?\(\s*(\w+),\s*(\w+)\)",
                                       source.read_text(encoding="utf-8"), re.MULTILINE):
             tests.add(f"{suite}.{name}")
@@ -191,9 +234,14 @@ def copy_tree(to):
         "cpp = meson.get_compiler('cpp')\n"
         "viommu_inc = include_directories('include')\n"
         "gtest = dependency('gtest', main: true)\n"
-        "subdir('base')\nsubdir('topology')\n"
-        "subdir('mapping')\nsubdir('engine')\nsubdir('tests/unit/engine')\n",
+        "subdir('base')\nsubdir('topology')\nsubdir('acpi')\nsubdir('fdt')\n"
+        "subdir('mapping')\nsubdir('engine')\nsubdir('tests/unit/engine')\n"
+        "subdir('tests/unit/topology')\n",
         encoding="utf-8")
+
+
+def folder_of(program):
+    return f"tests/unit/{'topology' if program.startswith('topology-') else 'engine'}"
 
 
 class Tree:
@@ -213,11 +261,11 @@ class Tree:
 
     def make(self, programs):
         self.call("ninja", "-C", self.build,
-                  *(f"tests/unit/engine/{program}-test" for program in programs))
+                  *(f"{folder_of(program)}/{program}-test" for program in programs))
 
     def passes(self, mutation):
         """Whether the mutation's test, which has to be one of the program, passes."""
-        program = self.build / f"tests/unit/engine/{mutation.program}-test"
+        program = self.build / folder_of(mutation.program) / f"{mutation.program}-test"
         # Of a parameterized test all instances.
         suite, _, name = mutation.test.partition(".")
         names = f"{mutation.test}:*/{suite}.{name}/*"
