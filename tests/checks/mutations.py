@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Breaks decisions of the engine and of the model one by one; for each, a named unit test has to fail.
+"""Breaks decisions of the engine and of the model, and the order of memory, one by one; for each,
+a named unit test has to fail.
 
 A copy of the tree is built without optimisation, once as it is and once per mutation, of
 which only one file and one program are new.  With --check nothing is built: each text that
@@ -17,8 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROOMS = ("base", "engine", "include", "mapping", "topology", "acpi", "fdt", "tests/unit/engine",
-         "tests/unit/topology")
+ROOMS = ("base", "engine", "include", "mapping", "topology", "acpi", "fdt", "tests/interleave",
+         "tests/unit/engine", "tests/unit/topology")
+PROGRAMS = {"engine": "tests/unit/engine", "engine-mappings": "tests/unit/engine",
+            "interleave": "tests/interleave",
+            **{f"topology-{name}": "tests/unit/topology"
+               for name in ("model", "array", "viot", "fdt", "properties")}}
 LIMIT = 120  # seconds for one test
 
 
@@ -202,6 +207,49 @@ MUTATIONS = (
              "ByteGranule.MAP_2_OverlapInOneByte"),
     Mutation("mapping/mapping_set.cc", "poke(set_.generation_, own(set_.generation_) + 1);", "",
              "MappingSet.W7_W20_WhatIsSeenDuringARemovalHoldsNotAfterIt", "engine-mappings"),
+    # The order of memory, and what readers compare
+    Mutation("base/sequence_counter.h", "return value_.load(std::memory_order_acquire); }",
+             "return value_.load(std::memory_order_relaxed); }",
+             "Counter.NoTornPairIsAccepted", "interleave"),
+    Mutation("base/sequence_counter.h", "+ 1, std::memory_order_release);",
+             "+ 1, std::memory_order_relaxed);", "Counter.NoTornPairIsAccepted", "interleave"),
+    Mutation("base/sequence_counter.h", "return (seen & 1) == 0 ? seen : wait_until_even();",
+             "return seen;", "Counter.NoTornPairIsAccepted", "interleave"),
+    Mutation("mapping/nodes.h", "return field.load(std::memory_order_acquire);",
+             "return field.load(std::memory_order_relaxed);",
+             "Counter.NoTornPairIsAccepted", "interleave"),
+    Mutation("mapping/nodes.h", "field.store(value, std::memory_order_release);",
+             "field.store(value, std::memory_order_relaxed);",
+             "Counter.NoTornPairIsAccepted", "interleave"),
+    Mutation("mapping/nodes.h", "peek(generation_) == stamp.generation && "
+             "stamp.leaf->version.peek() == stamp.version",
+             "stamp.leaf->version.peek() == stamp.version && "
+             "peek(generation_) == stamp.generation",
+             "Translation.UNM_5_NotBeyondTheMapping", "interleave"),
+    Mutation("mapping/nodes.h", " && stamp.leaf->version.peek() == stamp.version", "",
+             "Container.W7_RemovalBetweenOthers", "interleave"),
+    Mutation("mapping/mapping_set.cc", "        if (peek(root_) != node) {\n"
+             "            continue;\n        }\n", "", "Container.W20_SplitOfTheRoot", "interleave"),
+    Mutation("mapping/mapping_set.cc", "child->version.note();\n"
+             "            if (!inner->version.unchanged(noted)) {",
+             "child->version.note();\n            if (false) {",
+             "Container.W20_SplitBelowTheRoot", "interleave"),
+    Mutation("mapping/mapping_set.cc", "if (!leaf->version.unchanged(noted)) {", "if (false) {",
+             "Container.W20_InsertionBetweenOthers", "interleave"),
+    Mutation("mapping/mapping_set.cc", "changes[0].emplace(*path.steps[top - 1].inner);", "",
+             "Container.W20_SplitBelowTheRoot", "interleave"),
+    Mutation("mapping/mapping_set.cc", "changes[step + 1].emplace(*path.steps[step].inner);", "",
+             "Container.W20_SplitOfAnInnerNode", "interleave"),
+    Mutation("mapping/mapping_set.cc", "            Change parent(*above.inner);\n", "",
+             "Container.W7_LeavesMerge", "interleave"),
+    Mutation("mapping/mapping_set.cc", "            Change to(left);\n", "",
+             "Container.W7_LeavesMerge", "interleave"),
+    Mutation("mapping/mapping_set.cc", "            Change from(right);\n", "",
+             "Container.W7_LeavesMerge", "interleave"),
+    Mutation("mapping/mapping_set.cc", "            stamp.version = noted;",
+             "            stamp.version = noted;\n"
+             "            stamp.generation = peek(generation_);",
+             "Container.W7_AnEmptyLeafGoes", "interleave"),
 )
 
 
@@ -212,7 +260,8 @@ def mutated(mutation, text):
 def applies(tree):
     """Sentences about mutations that are none any more."""
     tests = set()
-    for source in (tree / "tests/unit").glob("*/*_test.cc"):
+    for source in (path for folder in set(PROGRAMS.values())
+                   for path in (tree / folder).glob("*_test.cc")):
         for suite, name in re.findall(r"^TEST(?:_[FP])?\(\s*(\w+),\s*(\w+)\)",
                                       source.read_text(encoding="utf-8"), re.MULTILINE):
             tests.add(f"{suite}.{name}")
@@ -236,12 +285,8 @@ def copy_tree(to):
         "gtest = dependency('gtest', main: true)\n"
         "subdir('base')\nsubdir('topology')\nsubdir('acpi')\nsubdir('fdt')\n"
         "subdir('mapping')\nsubdir('engine')\nsubdir('tests/unit/engine')\n"
-        "subdir('tests/unit/topology')\n",
+        "subdir('tests/unit/topology')\nsubdir('tests/interleave')\n",
         encoding="utf-8")
-
-
-def folder_of(program):
-    return f"tests/unit/{'topology' if program.startswith('topology-') else 'engine'}"
 
 
 class Tree:
@@ -261,11 +306,11 @@ class Tree:
 
     def make(self, programs):
         self.call("ninja", "-C", self.build,
-                  *(f"{folder_of(program)}/{program}-test" for program in programs))
+                  *(f"{PROGRAMS[program]}/{program}-test" for program in programs))
 
     def passes(self, mutation):
         """Whether the mutation's test, which has to be one of the program, passes."""
-        program = self.build / folder_of(mutation.program) / f"{mutation.program}-test"
+        program = self.build / PROGRAMS[mutation.program] / f"{mutation.program}-test"
         # Of a parameterized test all instances.
         suite, _, name = mutation.test.partition(".")
         names = f"{mutation.test}:*/{suite}.{name}/*"

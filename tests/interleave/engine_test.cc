@@ -62,7 +62,7 @@ void extent(const ViommuDeferred &object, const Rcu::Tell &tell)
 class Guest
 {
 public:
-    Guest()
+    explicit Guest(bool bypass)
     {
         const ViommuIommuDesc iommu{"viommu0", VIOMMU_IOMMU_PCI, 0, test::kIommuId, 0, nullptr, 0};
         const ViommuRootBusDesc bus{"pcie.0", 0, 0, 255, false};
@@ -78,7 +78,7 @@ public:
             *out = {id == kId ? guest->endpoint : guest->other_, id};
             return true;
         };
-        const test::Config config;
+        const test::Config config = test::Config().bypass(bypass);
         engine_ = viommu_engine_new(&config, &callbacks, this, nullptr, 0);
         viommu_engine_set_topology(engine_, topology_, 0);
         endpoint = viommu_endpoint_new(engine_, nullptr, nullptr, 0);
@@ -154,23 +154,13 @@ Request map(uint32_t domain, uint64_t phys)
 class Translation : public testing::Test
 {
 protected:
-    void explore_all(const std::vector<Step> &before, const std::vector<Step> &steps)
+    // `answers`: before the steps, and after each of them.
+    void explore_all(const std::vector<Step> &before, const std::vector<Step> &steps,
+                     const std::vector<Answer> &answers, bool bypass = false)
     {
-        std::vector<Answer> answers; // after so many steps
-        {
-            Guest alone;
-            for (const Step &step : before) {
-                take(step, alone);
-            }
-            answers.push_back(alone.look());
-            for (const Step &step : steps) {
-                take(step, alone);
-                answers.push_back(alone.look());
-            }
-        }
         std::set<size_t> seen;
         const Outcome outcome = explore([&](Execution &run) {
-            Guest guest;
+            Guest guest(bypass);
             for (const Step &step : before) {
                 take(step, guest);
             }
@@ -204,45 +194,51 @@ protected:
         RecordProperty("executions", std::to_string(outcome.executions));
     }
 
-    const Request unmap_ = Request::unmap(1, 0x1000, 0x1fff);
-    const std::vector<Step> mapped_{Request::attach(1, kId), map(1, 0x5000)};
+    const Request unmap = Request::unmap(1, 0x1000, 0x1fff);
+    const std::vector<Step> mapped{Request::attach(1, kId), map(1, 0x5000)};
 };
 
 TEST_F(Translation, UNM_5_NotBeyondTheMapping)
 {
-    explore_all(mapped_, {unmap_});
+    explore_all(mapped, {unmap}, {0x5234, std::nullopt});
 }
 
 TEST_F(Translation, UNM_5_AnotherMappingInItsPlace)
 {
-    explore_all(mapped_, {unmap_, map(1, 0x9000)});
+    explore_all(mapped, {unmap, map(1, 0x9000)}, {0x5234, std::nullopt, 0x9234});
 }
 
 TEST_F(Translation, DET_4_NotBeyondTheAttachment)
 {
-    explore_all(mapped_, {Request::detach(1, kId)});
+    explore_all(mapped, {Request::detach(1, kId)}, {0x5234, std::nullopt});
 }
 
 TEST_F(Translation, DET_4_AnotherDomainLater)
 {
-    explore_all({mapped_[0], mapped_[1], Request::attach(2, kOther), map(2, 0x9000)},
-                {Request::detach(1, kId), Request::attach(2, kId)});
+    explore_all({mapped[0], mapped[1], Request::attach(2, kOther), map(2, 0x9000)},
+                {Request::detach(1, kId), Request::attach(2, kId)}, {0x5234, std::nullopt, 0x9234});
 }
 
 TEST_F(Translation, W20_OneDomainOrTheOther)
 {
-    explore_all({mapped_[0], mapped_[1], Request::attach(2, kOther), map(2, 0x9000)},
-                {Request::attach(2, kId)});
+    explore_all({mapped[0], mapped[1], Request::attach(2, kOther), map(2, 0x9000)},
+                {Request::attach(2, kId)}, {0x5234, 0x9234});
 }
 
 TEST_F(Translation, BYP_2_ADomainThatBypasses)
 {
-    explore_all(mapped_, {Request::attach(3, kId, test::BYPASS)});
+    explore_all(mapped, {Request::attach(3, kId, test::BYPASS)}, {0x5234, kAt});
 }
 
 TEST_F(Translation, W18_NotOnceItIsRetired)
 {
-    explore_all(mapped_, {std::nullopt});
+    explore_all(mapped, {std::nullopt}, {0x5234, std::nullopt});
+}
+
+// It is unattached then, and those that are bypass.
+TEST_F(Translation, W18_RetiredDoesNotBypass)
+{
+    explore_all(mapped, {std::nullopt}, {0x5234, std::nullopt}, true);
 }
 
 } // namespace

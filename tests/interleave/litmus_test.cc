@@ -286,7 +286,6 @@ TEST(Faults, AThreadThatWaitsForEver)
 TEST(Faults, MemoryThatMayBeFree)
 {
     struct Thing : ViommuDeferred {
-        Thing() : ViommuDeferred{{}, [](ViommuDeferred *) { return false; }} {}
         Atomic<int> value{1};
     };
     const auto extent = [](const ViommuDeferred &object, const Rcu::Tell &tell) {
@@ -294,7 +293,8 @@ TEST(Faults, MemoryThatMayBeFree)
     };
     for (const bool in_one : {true, false}) {
         const std::string fault = fault_of([&](Execution &run) {
-            Thing thing;
+            Thing thing{};
+            thing.reclaim = [](ViommuDeferred *) { return false; };
             Atomic<Thing *> root{&thing};
             Rcu rcu(extent);
             run.one_way({[&] {

@@ -300,8 +300,8 @@ TEST_F(Container, W7_AnEmptyLeafGoes)
 // A reader that came to the old root finds below it what is no longer all.
 TEST_F(Container, W20_TheRootGoesAndItsChildSplits)
 {
-    explore_all(row(0, 2 * kSlots) + std::vector{remove(10, 70)}, {remove(0, 0), insert(155)},
-                {155}, false);
+    explore_all(row(0, 2 * kSlots) + std::vector{remove(10, 70)}, {remove(0, 0), insert(85)}, {150},
+                false);
 }
 
 TEST_F(Container, W7_TheLastOneGoes)
@@ -317,6 +317,11 @@ TEST_F(Container, W7_AllGo)
 TEST_F(Container, W7_LeavesGoTogether)
 {
     explore_all(row(0, 4 * kSlots), {remove(60, 250)}, {50, 60, 120, 200, 250, 260});
+}
+
+TEST_F(Container, W20_ThoseBehindMoveUp)
+{
+    explore_all(row(0, 6 * kSlots), {remove(80, 239)}, {240}, false);
 }
 
 TEST_F(Container, W7_InnerNodesMerge)
