@@ -13,14 +13,11 @@
 // them.  The writer stores the data with release, so they cannot come before the odd value.
 #pragma once
 
-#include <atomic>
+#include "atomic.h"
+
 #include <chrono>
 #include <cstdint>
 #include <thread>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace viommu
 {
@@ -70,15 +67,11 @@ private:
                 std::this_thread::sleep_for(std::chrono::microseconds(20));
                 continue;
             }
-#if defined(__x86_64__)
-            _mm_pause();
-#elif defined(__aarch64__)
-            asm volatile("yield");
-#endif
+            spin_pause();
         }
     }
 
-    std::atomic<uint64_t> value_;
+    Atomic<uint64_t> value_;
 };
 
 } // namespace viommu

@@ -3,6 +3,7 @@
 // The C form of the engine.  Nothing is thrown past here: functions that can
 // run out of memory say so in their own way, the others cannot throw.
 #include "engine.h"
+#include "request_view.h"
 
 #include "base/error.h"
 
@@ -131,6 +132,11 @@ bool viommu_engine_handle(ViommuEngine *engine, ViommuRequest *request) noexcept
 {
     big_lock.assert_held();
     return engine->handle(*request);
+}
+
+void viommu_request_view(const ViommuRequest *request, ViommuRequestView *out) noexcept
+{
+    *out = viommu::view_of(*request);
 }
 
 bool viommu_engine_pop_fault(ViommuEngine *engine,

@@ -12,11 +12,11 @@
 #include "shared.h"
 #include "thread_cache.h"
 
+#include "base/atomic.h"
 #include "mapping/mapping_set.h"
 
 #include <viommu/engine.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -124,11 +124,11 @@ public:
     FaultSource fault_source;
 
     // Not null.
-    std::atomic<RegionList *> region_list{nullptr};
+    Atomic<RegionList *> region_list{nullptr};
 
     // Changed between the two halves of an AttachmentChange only.
-    std::atomic<Domain *> domain{nullptr};
-    std::atomic<bool> retired{false};
+    Atomic<Domain *> domain{nullptr};
+    Atomic<bool> retired{false};
 
     // The functions behind this requester ID whose ATTACH put it where it is;
     // empty exactly if it is unattached.

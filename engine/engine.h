@@ -20,7 +20,6 @@
 
 #include <viommu/engine.h>
 
-#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>

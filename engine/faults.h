@@ -11,10 +11,10 @@
 
 #include "wire.h"
 
+#include "base/atomic.h"
 #include "base/mutex.h"
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <optional>
 
@@ -89,8 +89,8 @@ private:
     std::array<Record, kFaultQueueSize> ring_ VIOMMU_GUARDED_BY(lock_){};
     size_t head_ VIOMMU_GUARDED_BY(lock_) = 0;
     size_t count_ VIOMMU_GUARDED_BY(lock_) = 0;
-    std::atomic<uint64_t> coalesced_{0};
-    std::atomic<uint64_t> dropped_{0};
+    Atomic<uint64_t> coalesced_{0};
+    Atomic<uint64_t> dropped_{0};
 };
 
 } // namespace viommu

@@ -7,7 +7,8 @@
 #include "locks.h"
 #include "thread_cache.h"
 
-#include <atomic>
+#include "base/atomic.h"
+
 #include <cstdint>
 #include <memory>
 
@@ -20,7 +21,7 @@ struct Shared {
     // Of the domain of every endpoint and of `bypass`, which change in an AttachmentChange
     // only.  It is never 0, Hit::kNone.
     alignas(64) SequenceCounter attachments{2};
-    std::atomic<bool> bypass;
+    Atomic<bool> bypass;
     FaultQueue faults;
     const std::shared_ptr<CacheStore> cache_store = std::make_shared<CacheStore>();
 };

@@ -15,7 +15,7 @@ namespace
 {
 
 // Numbers that living threads have.
-constinit std::atomic<uint64_t> taken{0};
+constinit Atomic<uint64_t> taken{0};
 static_assert(ThreadCaches::kThreads == 64);
 static_assert(std::is_trivially_default_constructible_v<Hit>);
 
@@ -62,7 +62,7 @@ CacheStore::CacheStore() : size_(whole_pages(sizeof(ThreadCache))) {}
 
 CacheStore::~CacheStore()
 {
-    for (const std::atomic<std::byte *> &piece : pieces_) {
+    for (const Atomic<std::byte *> &piece : pieces_) {
         if (std::byte *const memory = piece.load(std::memory_order_relaxed)) {
             // If it fails, addresses are lost, no memory: nothing of it is used.
             static_cast<void>(unmap_pages(memory, kInPiece * size_));
@@ -72,7 +72,7 @@ CacheStore::~CacheStore()
 
 std::byte *CacheStore::piece(size_t i) noexcept
 {
-    std::atomic<std::byte *> &slot = pieces_[i];
+    Atomic<std::byte *> &slot = pieces_[i];
     std::byte *memory = slot.load(std::memory_order_acquire);
     if (memory) {
         return memory;
@@ -191,7 +191,7 @@ ThreadCaches::ThreadCaches(std::shared_ptr<CacheStore> store)
 
 ThreadCaches::~ThreadCaches()
 {
-    for (const std::atomic<ThreadCache *> &slot : caches_) {
+    for (const Atomic<ThreadCache *> &slot : caches_) {
         if (ThreadCache *const cache = slot.load(std::memory_order_relaxed)) {
             totals_->store->destroy(cache);
         }
@@ -200,7 +200,7 @@ ThreadCaches::~ThreadCaches()
 
 void ThreadCaches::drop(ThreadCache *&list)
 {
-    for (std::atomic<ThreadCache *> &slot : caches_) {
+    for (Atomic<ThreadCache *> &slot : caches_) {
         if (!slot.load(std::memory_order_relaxed)) {
             continue;
         }
@@ -217,7 +217,7 @@ ThreadCache *ThreadCaches::mine_at_first()
     if (number == kNone) {
         return nullptr;
     }
-    std::atomic<ThreadCache *> &slot = caches_[number];
+    Atomic<ThreadCache *> &slot = caches_[number];
     if (!slot.load(std::memory_order_relaxed)) {
         slot.store(totals_->store->make(totals_), std::memory_order_release);
     }
@@ -228,7 +228,7 @@ Counts ThreadCaches::counts() const
 {
     Counts sum{totals_->translations.load(std::memory_order_relaxed),
                totals_->faults.load(std::memory_order_relaxed)};
-    for (const std::atomic<ThreadCache *> &slot : caches_) {
+    for (const Atomic<ThreadCache *> &slot : caches_) {
         if (const ThreadCache *cache = slot.load(std::memory_order_acquire)) {
             sum += cache->counts();
         }

@@ -12,11 +12,11 @@
 // translates without one.
 #pragma once
 
+#include "base/atomic.h"
 #include "base/mutex.h"
 #include "mapping/mapping_set.h"
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -67,8 +67,8 @@ struct alignas(64) EndpointTotals {
         faults.fetch_add(counts.faults, std::memory_order_relaxed);
     }
 
-    std::atomic<uint64_t> translations{0};
-    std::atomic<uint64_t> faults{0};
+    Atomic<uint64_t> translations{0};
+    Atomic<uint64_t> faults{0};
     const std::shared_ptr<CacheStore> store;
 };
 
@@ -106,13 +106,13 @@ private:
     static constexpr size_t kHits = 1024;
     static constexpr uint64_t kPage = 4096;
 
-    static void add_one(std::atomic<uint64_t> &count)
+    static void add_one(Atomic<uint64_t> &count)
     {
         count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
 
-    std::atomic<uint64_t> translations_{0};
-    std::atomic<uint64_t> faults_{0};
+    Atomic<uint64_t> translations_{0};
+    Atomic<uint64_t> faults_{0};
     ThreadCache *next_ = nullptr; // of those that were dropped together
     const std::shared_ptr<EndpointTotals> totals_;
     Counts folded_; // what the totals have of it since it was dropped
@@ -155,9 +155,9 @@ private:
     bool step(ThreadCache *list) noexcept;
 
     const size_t size_; // of a cache
-    std::atomic<size_t> count_{0};
-    std::array<std::atomic<uint32_t>, kPieces> taken_{}; // bit i: cache i of the piece
-    std::array<std::atomic<std::byte *>, kPieces> pieces_{};
+    Atomic<size_t> count_{0};
+    std::array<Atomic<uint32_t>, kPieces> taken_{}; // bit i: cache i of the piece
+    std::array<Atomic<std::byte *>, kPieces> pieces_{};
 
     // For those who free.  As in NodePool, one list at a time gets its steps, which free
     // all garbage: a round of calls for many lists does the work of one step.
@@ -207,7 +207,7 @@ private:
     struct Ticket;
     static uint8_t take_number();
 
-    std::array<std::atomic<ThreadCache *>, kThreads> caches_{};
+    std::array<Atomic<ThreadCache *>, kThreads> caches_{};
     const std::shared_ptr<EndpointTotals> totals_;
 };
 

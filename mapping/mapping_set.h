@@ -10,11 +10,11 @@
 
 #include "mapping.h"
 
+#include "base/atomic.h"
 #include "base/reclaimer.h"
 
 #include <viommu/types.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -115,8 +115,8 @@ private:
     void rebalance(uint64_t iova, Unlinked &unlinked);
     bool rebalance_one(Path &path, Unlinked &unlinked);
 
-    std::atomic<Node *> root_{nullptr};
-    std::atomic<uint64_t> generation_{0};
+    Atomic<Node *> root_{nullptr};
+    Atomic<uint64_t> generation_{0};
     size_t size_ = 0;
     size_t nodes_ = 0;
     Reclaimer *reclaimer_;

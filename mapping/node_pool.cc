@@ -20,6 +20,9 @@
 #include <sanitizer/asan_interface.h>
 #define POISON(at, size) ASAN_POISON_MEMORY_REGION(at, size)
 #define UNPOISON(at, size) ASAN_UNPOISON_MEMORY_REGION(at, size)
+#elif defined(VIOMMU_MODEL)
+#define POISON(at, size) model::poison(at, size)
+#define UNPOISON(at, size) model::unpoison(at, size)
 #else
 #define POISON(at, size) static_cast<void>(at)
 #define UNPOISON(at, size) static_cast<void>(at)

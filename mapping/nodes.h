@@ -10,34 +10,40 @@
 
 #include "mapping_set.h"
 
+#include "base/atomic.h"
 #include "base/sequence_counter.h"
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 namespace viommu
 {
 
+#ifdef VIOMMU_MODEL
+inline constexpr size_t kNodeSize = 256; // few mappings make a tree
+#else
 inline constexpr size_t kNodeSize = 1024;
+#endif
+inline constexpr size_t kHeadSize = 64;
+inline constexpr size_t kLine = 8; // keys in a cache line
 
 // Readers compare versions after reading: on the data the acquire keeps the
 // comparison behind it.
-template <typename T> T peek(const std::atomic<T> &field)
+template <typename T> T peek(const Atomic<T> &field)
 {
     return field.load(std::memory_order_acquire);
 }
 
 // The release keeps the data behind the odd version that announces it.
-template <typename T> void poke(std::atomic<T> &field, T value)
+template <typename T> void poke(Atomic<T> &field, T value)
 {
     field.store(value, std::memory_order_release);
 }
 
 // For the writer, who alone changes anything.
-template <typename T> T own(const std::atomic<T> &field)
+template <typename T> T own(const Atomic<T> &field)
 {
     return field.load(std::memory_order_relaxed);
 }
@@ -46,9 +52,8 @@ template <typename T> T own(const std::atomic<T> &field)
 // `most`.  First the last key of every cache line, then one line; all comparisons of
 // a pass at once, and no branch that would be guessed wrong every other time.
 template <size_t N>
-size_t search(const std::array<std::atomic<uint64_t>, N> &keys, size_t most, uint64_t key)
+size_t search(const std::array<Atomic<uint64_t>, N> &keys, size_t most, uint64_t key)
 {
-    constexpr size_t kLine = 8;
     static_assert(N % kLine == 0);
     size_t line = 0;
 #pragma GCC unroll 8
@@ -68,7 +73,7 @@ inline constexpr uint64_t kUnusedBefore = 0;
 inline constexpr uint64_t kUnusedBehind = UINT64_MAX;
 
 template <size_t N>
-void fill(std::array<std::atomic<uint64_t>, N> &keys, size_t from, size_t to, uint64_t key)
+void fill(std::array<Atomic<uint64_t>, N> &keys, size_t from, size_t to, uint64_t key)
 {
     for (size_t i = from; i < to; i++) {
         poke(keys[i], key);
@@ -82,14 +87,14 @@ struct MappingSet::Node : ViommuDeferred {
     Node *next = nullptr;
 
     SequenceCounter version;
-    std::atomic<uint16_t> count{0}; // slots, or children
-    std::atomic<uint16_t> head{0};  // of a leaf: the first slot in use
-    uint16_t tails = 0;             // of those slots; not for readers
-    const uint8_t level;            // 0: a leaf
+    Atomic<uint16_t> count{0}; // slots, or children
+    Atomic<uint16_t> head{0};  // of a leaf: the first slot in use
+    uint16_t tails = 0;        // of those slots; not for readers
+    const uint8_t level;       // 0: a leaf
 };
 
 struct alignas(64) MappingSet::Leaf final : Node {
-    static constexpr size_t kSlots = 48;
+    static constexpr size_t kSlots = (kNodeSize - kHeadSize) / 20 / kLine * kLine;
 
     Leaf() : Node(0) { start_at(0); }
 
@@ -152,9 +157,9 @@ struct alignas(64) MappingSet::Leaf final : Node {
         poke(head, static_cast<uint16_t>(slot));
     }
 
-    alignas(64) std::array<std::atomic<uint64_t>, kSlots> start;
-    std::array<std::atomic<uint64_t>, kSlots> phys{};
-    std::array<std::atomic<uint32_t>, kSlots> extent{}; // last - start and MAP flags
+    alignas(64) std::array<Atomic<uint64_t>, kSlots> start;
+    std::array<Atomic<uint64_t>, kSlots> phys{};
+    std::array<Atomic<uint32_t>, kSlots> extent{}; // last - start and MAP flags
 
 private:
     static constexpr uint32_t kFlagBits = 3;
@@ -166,7 +171,7 @@ private:
 
 // Child i holds the mappings that start in [key[i - 1], key[i]).
 struct alignas(64) MappingSet::Inner final : Node {
-    static constexpr size_t kChildren = 57;
+    static constexpr size_t kChildren = (kNodeSize - kHeadSize - 8) / 16 / kLine * kLine + 1;
 
     explicit Inner(uint8_t height) : Node(height) { fill(keys, 0, keys.size(), kUnusedBehind); }
 
@@ -189,8 +194,8 @@ struct alignas(64) MappingSet::Inner final : Node {
     // All of `other`, and the key between the two.
     void append(Inner &other, uint64_t before);
 
-    alignas(64) std::array<std::atomic<uint64_t>, kChildren - 1> keys;
-    std::array<std::atomic<Node *>, kChildren> children{};
+    alignas(64) std::array<Atomic<uint64_t>, kChildren - 1> keys;
+    std::array<Atomic<Node *>, kChildren> children{};
 };
 
 inline bool MappingSet::holds(const Stamp &stamp) const

@@ -10,6 +10,7 @@
 #include "hw/machine/fdt.h"
 #include "hw/machine/mmio-bus.h"
 #include "hw/machine/registry.h"
+#include "trace-viommu.h"
 
 /* Behind the header of the table; of size 0 before machine-done. */
 static struct {
@@ -55,6 +56,7 @@ void viommu_describe_in_viot(Error **errp)
         return;
     }
     viot.size = size;
+    trace_viommu_describe_viot(size);
 }
 
 void viommu_describe_in_acpi(ViommuUnit *unit, GArray *table_offsets,

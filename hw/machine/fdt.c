@@ -7,6 +7,7 @@
 #include <libfdt.h>
 
 #include "hw/machine/fdt.h"
+#include "trace-viommu.h"
 
 /* The one PCI host of Arm's virt machine. */
 #define PCI_HOST_COMPATIBLE "pci-host-ecam-generic"
@@ -85,6 +86,7 @@ void viommu_fdt_describe(const ViommuTopology *topology, const hwaddr *iommus,
     for (size_t i = 0; i < endpoint_count; i++) {
         endpoint_nodes[i] = transport_path(fdt, endpoints[i]);
     }
+    trace_viommu_describe_fdt(iommu_count, endpoint_count);
     where.phandles = phandles;
     where.mmio_iommu_nodes = (const char *const *)iommu_nodes;
     where.mmio_endpoint_nodes = (const char *const *)endpoint_nodes;

@@ -12,6 +12,7 @@
 #include "hw/machine/functions.h"
 #include "hw/machine/pci-bus.h"
 #include "hw/machine/registry.h"
+#include "trace-viommu.h"
 
 typedef struct Function {
     PCIDevice *dev;
@@ -66,6 +67,7 @@ static void forget_members(const GArray *gone)
 {
     GPtrArray *units = viommu_registry_units();
 
+    trace_viommu_forget(gone->len);
     for (guint i = 0; i < units->len; i++) {
         ViommuUnit *unit = g_ptr_array_index(units, i);
 

@@ -9,6 +9,7 @@
 #include "hw/machine/names.h"
 #include "hw/machine/pci-bus.h"
 #include "hw/machine/registry.h"
+#include "trace-viommu.h"
 
 typedef struct HostDevice {
     PCIDevice *dev;
@@ -136,6 +137,7 @@ bool viommu_host_devices_add(PCIBus *bus, int devfn, HostIOMMUDevice *hiod,
         host_devices = g_ptr_array_new_with_free_func(free_host_device);
     }
     g_ptr_array_add(host_devices, host);
+    trace_viommu_host_device(host->name, host->page_sizes, host->usable->len);
     space = viommu_registry_topology() ? space_of(host) : NULL;
     if (space && !reserve(space, errp)) {
         g_ptr_array_remove(host_devices, host);

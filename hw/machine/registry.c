@@ -116,6 +116,7 @@ AddressSpace *viommu_registry_address_space(ViommuPlace place)
 {
     ViommuSpace *space = viommu_registry_space_at(&place);
 
+    viommu_assert_big_lock();
     if (!space) {
         space = viommu_space_new(place);
         g_hash_table_insert(viommu_registry_spaces(), &space->place, space);

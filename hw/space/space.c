@@ -64,14 +64,18 @@ static IOMMUTLBEntry viommu_translate(IOMMUMemoryRegion *mr, hwaddr addr,
     hwaddr mask;
 
     viommu_endpoint_translate(space->endpoint, addr, flag & IOMMU_RW, &t);
-    if (t.fault_queued) {
-        space->unit->kick(space->unit);
+    if (unlikely(!t.rights)) {
+        trace_viommu_fault(space->name, addr, flag & IOMMU_RW, t.fault_queued);
+        if (t.fault_queued) {
+            space->unit->kick(space->unit);
+        }
     }
 
     mask = MIN(t.mask, BLOCK_MASK_MAX);
     if (t.rights && qatomic_read(&space->listeners) != IOMMU_NOTIFIER_NONE) {
         mask = clip_to_ram(t.phys, mask);
     }
+    trace_viommu_translate(space->name, addr & ~mask, mask, t.phys & ~mask, t.rights);
     return (IOMMUTLBEntry) {
         .target_as = &address_space_memory,
         .iova = addr & ~mask,
@@ -87,6 +91,8 @@ static int viommu_notify_flag_changed(IOMMUMemoryRegion *mr,
 {
     ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
 
+    viommu_assert_big_lock();
+    trace_viommu_listeners(space->name, new);
     qatomic_set(&space->listeners, new);
     viommu_endpoint_set_listeners(space->endpoint, new & IOMMU_NOTIFIER_MAP,
                                   new & (IOMMU_NOTIFIER_UNMAP |
@@ -208,6 +214,8 @@ static void viommu_replay(IOMMUMemoryRegion *mr, IOMMUNotifier *n)
 {
     ViommuSpace *space = container_of(mr, ViommuSpace, iommu);
 
+    viommu_assert_big_lock();
+    trace_viommu_replay(space->name);
     viommu_endpoint_replay(space->endpoint, replay_block, n);
 }
 
@@ -244,6 +252,7 @@ void viommu_space_begin_switch(void *opaque)
 {
     ViommuUnit *unit = opaque;
 
+    viommu_assert_big_lock();
     unit->switches++;
     memory_region_transaction_begin();
 }
@@ -277,6 +286,7 @@ bool viommu_space_notify_map(void *opaque, void *endpoint, uint64_t iova,
     IOMMU_NOTIFIER_FOREACH(n, &space->iommu) {
         followed &= !n->error;
     }
+    trace_viommu_notify_map(space->name, iova, mask, phys, rights, followed);
     return followed;
 }
 
@@ -303,12 +313,14 @@ static void notify_unmap(ViommuSpace *space, bool want_maps, hwaddr iova,
 void viommu_space_notify_unmap(void *opaque, void *endpoint, uint64_t iova,
                                uint64_t mask, uint64_t phys)
 {
+    trace_viommu_notify_unmap(((ViommuSpace *)endpoint)->name, iova, mask);
     notify_unmap(endpoint, true, iova, mask, phys);
 }
 
 void viommu_space_drop_cached(void *opaque, void *endpoint, uint64_t iova,
                               uint64_t mask)
 {
+    trace_viommu_drop_cached(((ViommuSpace *)endpoint)->name, iova, mask);
     notify_unmap(endpoint, false, iova, mask, 0);
 }
 
@@ -399,15 +411,18 @@ static void destroy_unused(void)
 
 ViommuSpace *viommu_space_new(ViommuPlace place)
 {
+    g_autofree char *as_name = NULL;
     ViommuSpace *space;
 
+    viommu_assert_big_lock();
     destroy_unused();
     space = VIOMMU_SPACE(object_new(TYPE_VIOMMU_SPACE));
     hold_place(space, place);
     space->name = place_name(place);
     memory_region_init(&space->root, OBJECT(space), "virtio-iommu-root",
                        UINT64_MAX);
-    address_space_init(&space->as, &space->root, "virtio-iommu");
+    as_name = g_strdup_printf("virtio-iommu %s", space->name);
+    address_space_init(&space->as, &space->root, as_name);
     /*
      * While a function bypasses, its view is nothing but an alias of system
      * memory: the memory core then lets all such functions share one view.
@@ -429,12 +444,15 @@ ViommuSpace *viommu_space_new(ViommuPlace place)
 
 void viommu_space_bind(ViommuSpace *space, ViommuUnit *unit)
 {
+    viommu_assert_big_lock();
     space->endpoint = viommu_endpoint_new(unit->engine, space, NULL, 0);
     if (!space->endpoint) {
         /* The engine's settings are checked: GLib ends QEMU for no less. */
         g_error("virtio-iommu: no memory for an endpoint");
     }
     hold_iommu(space, unit);
+    trace_viommu_bind(space->name, unit->transport->canonical_path ?:
+                      object_get_typename(OBJECT(unit->transport)));
 
     memory_region_transaction_begin();
     set_translating(space, viommu_endpoint_translating(space->endpoint));
@@ -444,6 +462,8 @@ void viommu_space_bind(ViommuSpace *space, ViommuUnit *unit)
 /* One change of the memory topology: nothing, where it bypassed. */
 void viommu_space_unbind(ViommuSpace *space)
 {
+    viommu_assert_big_lock();
+    trace_viommu_unbind(space->name);
     memory_region_transaction_begin();
     viommu_endpoint_retire(space->endpoint);
     set_translating(space, false);
@@ -452,7 +472,9 @@ void viommu_space_unbind(ViommuSpace *space)
 
 void viommu_space_drop(ViommuSpace *space)
 {
+    viommu_assert_big_lock();
     destroy_unused();
+    trace_viommu_drop(space->name);
     memory_region_transaction_begin();
     if (space->endpoint) {
         viommu_endpoint_retire(space->endpoint);

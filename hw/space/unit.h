@@ -6,6 +6,7 @@
 #ifndef VIOMMU_UNIT_H
 #define VIOMMU_UNIT_H
 
+#include "qemu/main-loop.h"
 #include "hw/qdev-core.h"
 
 #include "viommu/viommu.h"
@@ -13,6 +14,13 @@
 #define TYPE_VIRTIO_IOMMU "virtio-iommu-device"
 
 typedef struct ViommuUnit ViommuUnit;
+
+/* At the entries from QEMU's side that change something: without the lock, nothing that
+ * they rely on holds. */
+static inline void viommu_assert_big_lock(void)
+{
+    g_assert(bql_locked());
+}
 
 struct ViommuUnit {
     Object *device;             /* spaces hold references to it and its transport */

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio-iommu-device: properties, configuration space, features and resets.
+ * virtio-iommu-device: its life, configuration space, features and resets.
  * What a request means is decided behind viommu/viommu.h.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qapi/visitor.h"
 #include "qemu/error-report.h"
-#include "qemu/units.h"
+#include "qemu/log.h"
 #include "hw/acpi/acpi_table_interface.h"
-#include "hw/qdev-properties.h"
-#include "hw/qdev-properties-system.h"
 #include "hw/resettable.h"
 #include "hw/virtio/virtio-mmio.h"
 #include "standard-headers/linux/virtio_ids.h"
@@ -21,7 +18,6 @@
 #include "hw/machine/functions.h"
 #include "hw/machine/machine.h"
 #include "hw/machine/mmio-hook.h"
-#include "hw/machine/msi.h"
 #include "hw/machine/registry.h"
 #include "hw/virtio/device.h"
 #include "trace-viommu.h"
@@ -61,10 +57,18 @@ static void viommu_set_config(VirtIODevice *vdev, const uint8_t *config)
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
 
-    if (s->topology == VIOMMU_ARRAY_OFF &&
-        viommu_engine_write_bypass(s->unit.engine, config[VIOMMU_CONFIG_BYPASS])) {
-        vdev->generation++; /* GEN-7 */
-        trace_viommu_bypass(config[VIOMMU_CONFIG_BYPASS]);
+    viommu_assert_big_lock();
+    if (s->topology == VIOMMU_ARRAY_OFF) {
+        uint8_t value = config[VIOMMU_CONFIG_BYPASS];
+        uint8_t before = viommu_engine_bypass(s->unit.engine);
+
+        if (viommu_engine_write_bypass(s->unit.engine, value)) {
+            vdev->generation++; /* GEN-7 */
+            trace_viommu_bypass(value);
+        } else if (value != before) {
+            qemu_log_mask(LOG_GUEST_ERROR, "virtio-iommu: %u written to 'bypass' has no "
+                          "effect\n", value);
+        }
     }
     viommu_refresh_config_copy(s);
 }
@@ -83,6 +87,7 @@ static uint64_t viommu_get_features(VirtIODevice *vdev, uint64_t features,
 
 static void viommu_set_features(VirtIODevice *vdev, uint64_t features)
 {
+    trace_viommu_features(features);
     viommu_engine_set_features(VIRTIO_IOMMU(vdev)->unit.engine, features);
 }
 
@@ -91,6 +96,7 @@ static ViommuStatusDone viommu_set_status(VirtIODevice *vdev, uint8_t status)
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
     bool live = status & VIRTIO_CONFIG_S_DRIVER_OK;
 
+    trace_viommu_status(status);
     /* A driver may skip FEATURES_OK, against the rules. */
     if (live || status & VIRTIO_CONFIG_S_FEATURES_OK) {
         viommu_engine_driver_returns(s->unit.engine);
@@ -131,6 +137,7 @@ static bool set_topology(ViommuUnit *unit, const ViommuTopology *topology,
 
     vdev->config = g_realloc(vdev->config, MAX(size, VIOMMU_CONFIG_SIZE));
     vdev->config_len = size;
+    trace_viommu_array(size);
     viommu_refresh_config_copy(s);
     return true;
 }
@@ -161,6 +168,7 @@ static void viommu_device_reset(VirtIODevice *vdev)
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(vdev);
 
+    viommu_assert_big_lock();
     if (!s->in_bus_reset) {
         reset_engine(s, viommu_engine_driver_reset);
         viommu_functions_look();
@@ -190,110 +198,6 @@ static void viommu_system_reset(void *opaque)
     s->system_reset = true;
 }
 
-static void get_region(Object *obj, Visitor *v, const char *name, void *opaque,
-                       Error **errp)
-{
-    const ViommuRegion *region = object_field_prop_ptr(obj, opaque);
-    g_autofree char *str = g_strdup_printf("0x%" PRIx64 ":0x%" PRIx64 ":%u",
-                                           region->start, region->last,
-                                           region->subtype);
-
-    visit_type_str(v, name, &str, errp);
-}
-
-static void set_region(Object *obj, Visitor *v, const char *name, void *opaque,
-                       Error **errp)
-{
-    ViommuRegion *region = object_field_prop_ptr(obj, opaque);
-    g_autofree char *str = NULL;
-    char sentence[256];
-
-    if (visit_type_str(v, name, &str, errp) &&
-        !viommu_region_parse(str, region, sentence, sizeof(sentence))) {
-        error_setg(errp, "%s", sentence);
-    }
-}
-
-/* One element of "reserved-regions", in the form that stock QEMU has. */
-static const PropertyInfo prop_region = {
-    .type = "str",
-    .description = "reserved region, for example 0xFEE00000:0xFEEFFFFF:1",
-    .get = get_region,
-    .set = set_region,
-};
-
-/* The regions of the user, then the machine's. */
-static ViommuRegion *collect_regions(VirtIOIOMMU *s, size_t *count)
-{
-    size_t user = s->nr_resv_regions, n = user, cap = 2 * user + 1;
-    g_autofree ViommuRegion *in = g_new0(ViommuRegion, user + 1);
-    ViommuRegion *out = g_new(ViommuRegion, cap);
-
-    for (size_t i = 0; i < user; i++) {
-        in[i] = s->resv_regions[i];
-    }
-    n += viommu_msi_region(&in[n]);
-    *count = viommu_regions_collect(in, user, n, out, cap);
-    if (*count > cap) {
-        out = g_renew(ViommuRegion, out, *count);
-        viommu_regions_collect(in, user, n, out, *count);
-    }
-    return out;
-}
-
-static void get_layout(Object *obj, Visitor *v, const char *name, void *opaque,
-                       Error **errp)
-{
-    ViommuArrayLayout *layout = object_field_prop_ptr(obj, opaque);
-    g_autofree char *str = g_strdup(viommu_array_layout_name(*layout));
-
-    visit_type_str(v, name, &str, errp);
-}
-
-static void set_layout(Object *obj, Visitor *v, const char *name, void *opaque,
-                       Error **errp)
-{
-    ViommuArrayLayout *layout = object_field_prop_ptr(obj, opaque);
-    g_autofree char *str = NULL;
-    char sentence[256];
-
-    if (visit_type_str(v, name, &str, errp) &&
-        !viommu_array_layout_parse(str, layout, sentence, sizeof(sentence))) {
-        error_setg(errp, "%s", sentence);
-    }
-}
-
-static const PropertyInfo prop_layout = {
-    .type = "str",
-    .description = "topology array in the config space (off/v2/v3)",
-    .get = get_layout,
-    .set = set_layout,
-};
-
-static bool granule_mask(VirtIOIOMMU *s, uint64_t *mask, Error **errp)
-{
-    switch (s->granule_mode) {
-    case GRANULE_MODE_4K:
-        *mask = -(4 * KiB);
-        return true;
-    case GRANULE_MODE_8K:
-        *mask = -(8 * KiB);
-        return true;
-    case GRANULE_MODE_16K:
-        *mask = -(16 * KiB);
-        return true;
-    case GRANULE_MODE_64K:
-        *mask = -(64 * KiB);
-        return true;
-    case GRANULE_MODE_HOST:
-        *mask = qemu_real_host_page_mask();
-        return true;
-    default:
-        error_setg(errp, "granule: unknown value %d", s->granule_mode);
-        return false;
-    }
-}
-
 static bool callback_resolve(void *opaque, uint32_t id, ViommuIdentity *out)
 {
     return viommu_registry_resolve(opaque, id, out);
@@ -320,31 +224,14 @@ static const ViommuCallbacks callbacks = {
 static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
 {
     g_autofree ViommuRegion *regions = NULL;
-    ViommuEngineConfig config = {
-        .offered_features = VIOMMU_F_INPUT_RANGE | VIOMMU_F_DOMAIN_RANGE |
-                            VIOMMU_F_MAP_UNMAP | VIOMMU_F_PROBE |
-                            VIOMMU_F_MMIO | VIOMMU_F_BYPASS_CONFIG,
-        .domain_last = UINT32_MAX,
-        .boot_bypass = s->boot_bypass,
-        .topology_array = s->topology != VIOMMU_ARRAY_OFF,
-        .max_mappings = s->max_mappings,
-        .max_domains = s->max_domains,
-        .max_memory = s->max_memory,
-        .linger = s->linger,
-        .sparse_page_sizes = s->sparse_page_sizes,
-    };
+    ViommuEngineConfig config;
     ViommuEngine *engine;
     char error[256];
 
-    if (s->aw_bits < 32 || s->aw_bits > 64) {
-        error_setg(errp, "aw-bits=%u is not within [32,64]", s->aw_bits);
+    if (!viommu_properties_config(s, &config, errp)) {
         return NULL;
     }
-    config.input_last = UINT64_MAX >> (64 - s->aw_bits);
-    if (!granule_mask(s, &config.page_size_mask, errp)) {
-        return NULL;
-    }
-    config.regions = regions = collect_regions(s, &config.region_count);
+    config.regions = regions = viommu_properties_regions(s, &config.region_count);
     /* PRB-D1: the whole list fits; 24 bytes a region. */
     config.probe_size = MAX(VIOMMU_PROBE_SIZE_MIN, 24 * config.region_count);
 
@@ -358,27 +245,6 @@ static ViommuEngine *new_engine(VirtIOIOMMU *s, Error **errp)
                   BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) |
                   BIT_ULL(VIRTIO_F_VERSION_1);
     return engine;
-}
-
-/* Whether buses of these names exist is known when the machine is complete. */
-static bool split_root_bus(VirtIOIOMMU *s, Error **errp)
-{
-    char sentence[256];
-
-    if (!s->root_bus) {
-        return true;
-    }
-    s->root_bus_text = g_strdup(s->root_bus);
-    s->unit.root_bus_count = viommu_root_bus_split(s->root_bus_text, NULL, 0,
-                                              sentence, sizeof(sentence));
-    if (!s->unit.root_bus_count) {
-        error_setg(errp, "%s", sentence);
-        return false;
-    }
-    s->unit.root_bus_names = g_new(const char *, s->unit.root_bus_count);
-    viommu_root_bus_split(s->root_bus_text, s->unit.root_bus_names,
-                          s->unit.root_bus_count, sentence, sizeof(sentence));
-    return true;
 }
 
 /*
@@ -434,7 +300,7 @@ static void viommu_device_realize(DeviceState *dev, Error **errp)
     if (!find_transport(s, errp)) {
         return;
     }
-    if (!split_root_bus(s, errp)) {
+    if (!viommu_properties_root_bus(s, errp)) {
         return;
     }
     s->unit.device = OBJECT(s);
@@ -483,71 +349,6 @@ static void viommu_instance_finalize(Object *obj)
     g_free(s->array);
 }
 
-static void visit_u64(Visitor *v, const char *name, uint64_t value,
-                      Error **errp)
-{
-    visit_type_uint64(v, name, &value, errp);
-}
-
-static void visit_flag(Visitor *v, const char *name, bool value, Error **errp)
-{
-    visit_type_bool(v, name, &value, errp);
-}
-
-static void visit_space(ViommuSpace *space, void *opaque)
-{
-    Visitor *v = opaque;
-    ViommuEndpointStats stats;
-
-    viommu_endpoint_stats(space->endpoint, &stats);
-    if (!visit_start_struct(v, NULL, NULL, 0, NULL)) {
-        return;
-    }
-    visit_u64(v, "id", viommu_registry_endpoint_id(space), NULL);
-    visit_flag(v, "attached", stats.attached, NULL);
-    visit_flag(v, "bypass", stats.bypass, NULL);
-    visit_u64(v, "domain", stats.attached ? stats.domain : 0, NULL);
-    visit_u64(v, "translations", stats.translations, NULL);
-    visit_u64(v, "faults", stats.faults, NULL);
-    visit_end_struct(v, NULL);
-}
-
-static void viommu_get_endpoints(Object *obj, Visitor *v, const char *name,
-                                 void *opaque, Error **errp)
-{
-    if (!visit_start_list(v, name, NULL, 0, errp)) {
-        return;
-    }
-    viommu_registry_for_each_space(&VIRTIO_IOMMU(obj)->unit, visit_space, v);
-    visit_end_list(v, NULL);
-}
-
-static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
-                             void *opaque, Error **errp)
-{
-    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
-    ViommuStats stats = { 0 };
-
-    if (s->unit.engine) {
-        viommu_engine_stats(s->unit.engine, &stats);
-    }
-    if (!visit_start_struct(v, name, NULL, 0, errp)) {
-        return;
-    }
-    visit_u64(v, "translations", stats.translations, NULL);
-    visit_u64(v, "faults", stats.faults, NULL);
-    visit_u64(v, "faults-coalesced", stats.faults_coalesced, NULL);
-    visit_u64(v, "faults-dropped", stats.faults_dropped, NULL);
-    visit_u64(v, "requests", stats.requests, NULL);
-    visit_u64(v, "requests-refused", stats.requests_refused, NULL);
-    visit_u64(v, "mappings", stats.mappings, NULL);
-    visit_u64(v, "domains", stats.domains, NULL);
-    visit_u64(v, "memory", stats.memory, NULL);
-    visit_u64(v, "remembered", stats.remembered, NULL);
-    visit_flag(v, "lingering", stats.lingering, NULL);
-    visit_end_struct(v, NULL);
-}
-
 /* The PCI function brings the tables itself. */
 static void viommu_build_tables(AcpiTableIf *obj, GArray *table_offsets,
                                 GArray *table_data, BIOSLinker *linker,
@@ -560,27 +361,6 @@ static void viommu_build_tables(AcpiTableIf *obj, GArray *table_offsets,
                                 oem_id, oem_table_id);
     }
 }
-
-static const Property viommu_properties[] = {
-    DEFINE_PROP_LINK("primary-bus", VirtIOIOMMU, primary_bus,
-                     TYPE_PCI_BUS, PCIBus *),
-    DEFINE_PROP_BOOL("boot-bypass", VirtIOIOMMU, boot_bypass, true),
-    DEFINE_PROP_GRANULE_MODE("granule", VirtIOIOMMU, granule_mode,
-                             GRANULE_MODE_HOST),
-    DEFINE_PROP_UINT8("aw-bits", VirtIOIOMMU, aw_bits, 64),
-    DEFINE_PROP_ARRAY("reserved-regions", VirtIOIOMMU, nr_resv_regions,
-                      resv_regions, prop_region, ViommuRegion),
-    DEFINE_PROP_STRING("root-bus", VirtIOIOMMU, root_bus),
-    DEFINE_PROP("topology", VirtIOIOMMU, topology, prop_layout,
-                ViommuArrayLayout),
-    DEFINE_PROP_UINT64("max-mappings", VirtIOIOMMU, max_mappings,
-                       4 * 1024 * 1024),
-    DEFINE_PROP_BOOL("sparse-page-sizes", VirtIOIOMMU, sparse_page_sizes,
-                     true),
-    DEFINE_PROP_BOOL("linger", VirtIOIOMMU, linger, true),
-    DEFINE_PROP_UINT32("max-domains", VirtIOIOMMU, max_domains, 65536),
-    DEFINE_PROP_SIZE("max-memory", VirtIOIOMMU, max_memory, 512 * MiB),
-};
 
 /*
  * Drivers wait for each answer, Linux with interrupts off: the thread that
@@ -596,31 +376,14 @@ static void viommu_stop_ioeventfd(VirtIODevice *vdev)
 {
 }
 
-/* Those that no PropertyInfo describes. */
-static const struct {
-    const char *name, *text;
-} descriptions[] = {
-    { "boot-bypass", "endpoints in no domain reach memory until the guest says "
-                     "otherwise" },
-    { "aw-bits", "width of I/O virtual addresses (32 to 64)" },
-    { "root-bus", "root buses that are managed, joined by ':' (default: all "
-                  "that no other IOMMU names)" },
-    { "max-mappings", "most mappings in all domains together" },
-    { "max-domains", "most domains" },
-    { "max-memory", "most host memory for domains and mappings" },
-    { "linger", "what is attached when the driver resets the device stays so "
-                "until the next driver" },
-    { "sparse-page-sizes", "advertise only the page sizes that page tables of "
-                           "the granule have" },
-};
-
 static void viommu_class_init(ObjectClass *klass, ViommuClassData *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);
     ResettableClass *rc = RESETTABLE_CLASS(klass);
 
-    device_class_set_props(dc, viommu_properties);
+    viommu_properties_register(klass);
+    viommu_stats_register(klass);
     dc->vmsd = &vmstate_viommu;
     dc->desc = "Paravirtual IOMMU";
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
@@ -641,19 +404,6 @@ static void viommu_class_init(ObjectClass *klass, ViommuClassData *data)
     vdc->start_ioeventfd = viommu_start_ioeventfd;
     vdc->stop_ioeventfd = viommu_stop_ioeventfd;
     vdc->vmsd = &vmstate_viommu_device;
-
-    for (int i = 0; i < ARRAY_SIZE(descriptions); i++) {
-        object_class_property_set_description(klass, descriptions[i].name,
-                                              descriptions[i].text);
-    }
-    object_class_property_add(klass, "endpoints", "list", viommu_get_endpoints,
-                              NULL, NULL, NULL);
-    object_class_property_set_description(klass, "endpoints",
-        "every endpoint's ID, attachment and counters (read only)");
-    object_class_property_add(klass, "stats", "struct", viommu_get_stats,
-                              NULL, NULL, NULL);
-    object_class_property_set_description(klass, "stats",
-        "counters of the whole device (read only)");
 }
 
 static const TypeInfo viommu_device_types[] = {

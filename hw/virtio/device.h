@@ -62,6 +62,33 @@ struct VirtIOIOMMU {
 /* After every change of the config space that the guest did not write. */
 void viommu_refresh_config_copy(VirtIOIOMMU *s);
 
+/* observe.c */
+
+/* It has been handled. */
+void viommu_observe_request(const ViommuRequest *request);
+
+/* The driver has it now. */
+void viommu_observe_fault(const uint8_t record[VIOMMU_FAULT_RECORD_SIZE]);
+
+/* properties.c */
+
+void viommu_properties_register(ObjectClass *klass);
+
+/* What they mean for the engine, all but the regions; false with @errp if one is wrong. */
+bool viommu_properties_config(const VirtIOIOMMU *s, ViommuEngineConfig *config,
+                              Error **errp);
+
+/* The regions of the user, then the machine's; the caller frees them. */
+ViommuRegion *viommu_properties_regions(VirtIOIOMMU *s, size_t *count);
+
+/* Splits "root-bus".  Whether buses of these names exist is known when the machine is
+ * complete. */
+bool viommu_properties_root_bus(VirtIOIOMMU *s, Error **errp);
+
+/* stats.c */
+
+void viommu_stats_register(ObjectClass *klass);
+
 /* pci.c */
 
 void viommu_pci_register_types(void);

@@ -6,6 +6,7 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/iov.h"
+#include "qemu/log.h"
 #include "qemu/rcu.h"
 #include "qemu/timer.h"
 #include "hw/virtio/virtio.h"
@@ -38,16 +39,18 @@
 
 typedef struct Run {
     VirtIOIOMMU *s;
-    int64_t deadline;           /* 0: the time has not been looked at yet */
+    int64_t deadline;
     bool over;
 } Run;
 
-static bool time_is_up(int64_t *deadline)
+static int64_t new_deadline(void)
 {
-    int64_t now = get_clock();
+    return get_clock() + NS_PER_RUN;
+}
 
-    *deadline = *deadline ?: now + NS_PER_RUN;
-    return now >= *deadline;
+static bool time_is_up(int64_t deadline)
+{
+    return get_clock() >= deadline;
 }
 
 /*
@@ -79,6 +82,7 @@ static bool wait_for_grace(VirtIOIOMMU *s)
 {
     if (!s->in_grace && s->unit.switches >= SWITCHES_PER_GRACE_PERIOD) {
         s->in_grace = true;
+        trace_viommu_grace(s->unit.switches);
         object_ref(OBJECT(s));
         call_rcu1(&s->grace, grace_is_over);
     }
@@ -99,8 +103,9 @@ static void serve_one(Run *run, VirtQueueElement *elem, unsigned index)
 
     if (viommu_engine_handle(s->unit.engine, &request) ||
         index % BETWEEN_LOOKS == BETWEEN_LOOKS - 1) {
-        run->over = time_is_up(&run->deadline) || wait_for_grace(s);
+        run->over = time_is_up(run->deadline) || wait_for_grace(s);
     }
+    viommu_observe_request(&request);
     used = iov_from_buf(elem->in_sg, elem->in_num, 0, request.out, request.used);
     WITH_RCU_READ_LOCK_GUARD() {
         virtqueue_fill(s->req_vq, elem, used, index);
@@ -136,8 +141,9 @@ static unsigned serve_batch(Run *run)
 
 static void serve_requests(VirtIOIOMMU *s)
 {
-    Run run = { .s = s };
+    Run run = { .s = s, .deadline = new_deadline() };
 
+    viommu_assert_big_lock();
     for (int i = 0; i < BATCHES_PER_RUN && !run.over; i++) {
         if (!queues_usable(s) || wait_for_grace(s)) {
             return;
@@ -154,9 +160,10 @@ static void serve_requests(VirtIOIOMMU *s)
 static void serve_events(VirtIOIOMMU *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
-    int64_t deadline = 0;
+    int64_t deadline = new_deadline();
     unsigned n = 0;
 
+    viommu_assert_big_lock();
     /* A buffer that is taken is used: what is put back would have to be counted
      * in descriptors where the ring is packed. */
     while (queues_usable(s) && viommu_engine_fault_ready(s->unit.engine)) {
@@ -169,16 +176,20 @@ static void serve_events(VirtIOIOMMU *s)
         }
         if (iov_size(elem->in_sg, elem->in_num) < sizeof(record)) {
             /* FLT-5: a record is never spread over buffers. */
+            qemu_log_mask(LOG_GUEST_ERROR, "virtio-iommu: an event buffer of %zu bytes "
+                          "has no room for a fault record\n",
+                          iov_size(elem->in_sg, elem->in_num));
             virtqueue_push(s->event_vq, elem, 0);
         } else {
             viommu_engine_pop_fault(s->unit.engine, record);
             iov_from_buf(elem->in_sg, elem->in_num, 0, record, sizeof(record));
             virtqueue_push(s->event_vq, elem, sizeof(record));
+            viommu_observe_fault(record);
         }
         g_free(elem);
         /* The driver may give buffers back meanwhile. */
         if (++n == EVENTS_PER_RUN ||
-            (n % BETWEEN_LOOKS == 0 && time_is_up(&deadline))) {
+            (n % BETWEEN_LOOKS == 0 && time_is_up(deadline))) {
             qemu_bh_schedule(s->event_bh);
             break;
         }

@@ -11,6 +11,7 @@
 
 #include "hw/machine/functions.h"
 #include "hw/virtio/device.h"
+#include "trace-viommu.h"
 
 static bool put_bytes(void *ctx, const uint8_t *bytes, size_t size)
 {
@@ -28,10 +29,13 @@ static int put_state(QEMUFile *f, void *pv, size_t size,
                      const VMStateField *field, JSONWriter *vmdesc)
 {
     VirtIOIOMMU *s = pv;
+    bool done;
 
     /* What was switched off unnoticed has no ID to save any more. */
     viommu_functions_settle();
-    if (!viommu_engine_save(s->unit.engine, put_bytes, f)) {
+    done = viommu_engine_save(s->unit.engine, put_bytes, f);
+    trace_viommu_save(done);
+    if (!done) {
         error_report("virtio-iommu: the state cannot be saved: the stream "
                      "takes no more, or an attached endpoint has no ID now");
         return -EIO;
@@ -47,6 +51,7 @@ static int get_state(QEMUFile *f, void *pv, size_t size,
 
     if (!viommu_engine_load(s->unit.engine, get_bytes, f, sentence,
                             sizeof(sentence))) {
+        trace_viommu_load(sentence);
         error_report("virtio-iommu: the incoming state is not valid: %s",
                      sentence);
         return -EINVAL;
@@ -65,10 +70,12 @@ static int viommu_post_load(void *opaque, int version_id)
     viommu_functions_settle();
     if (!viommu_engine_load_commit(s->unit.engine, driven, sentence,
                                    sizeof(sentence))) {
+        trace_viommu_load(sentence);
         error_report("virtio-iommu: the incoming state does not fit this "
                      "machine: %s", sentence);
         return -EINVAL;
     }
+    trace_viommu_load("done");
     viommu_refresh_config_copy(s);
     return 0;
 }

@@ -204,6 +204,25 @@ size_t viommu_engine_reply_max(const ViommuEngine *engine) VIOMMU_NOEXCEPT;
 bool viommu_engine_handle(ViommuEngine *engine,
                           ViommuRequest *request) VIOMMU_NOEXCEPT;
 
+/* What a request that was handled asked for, and what came of it: for those who
+ * look on.  Fields that a request of its type does not have are 0. */
+typedef struct ViommuRequestView {
+    uint8_t type;        /* VIOMMU_T_*; 0: of no type that there is, or too short */
+    uint32_t domain;
+    uint32_t endpoint;
+    uint32_t flags;
+    uint64_t first;      /* IOVAs, both inclusive */
+    uint64_t last;
+    uint64_t phys;
+    const char *status;  /* as the specification names it, without VIRTIO_IOMMU_S_;
+                            "unanswered" where the chain goes back unwritten */
+    bool drivers_fault;  /* the driver broke a rule, or asked for what there is not */
+} ViommuRequestView;
+
+/* Any thread. */
+void viommu_request_view(const ViommuRequest *request,
+                         ViommuRequestView *out) VIOMMU_NOEXCEPT;
+
 /* Takes the oldest pending fault as a wire record; false if there is none.
  * Under the big lock.  FLT-1..FLT-6. */
 bool viommu_engine_pop_fault(ViommuEngine *engine,

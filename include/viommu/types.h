@@ -37,6 +37,13 @@ typedef struct ViommuTopology ViommuTopology;
 #define VIOMMU_FAULT_RECORD_SIZE 24u
 #define VIOMMU_PROBE_SIZE_MIN 512u  /* what stock QEMU offers */
 
+/* Types of requests. */
+#define VIOMMU_T_ATTACH 1u
+#define VIOMMU_T_DETACH 2u
+#define VIOMMU_T_MAP 3u
+#define VIOMMU_T_UNMAP 4u
+#define VIOMMU_T_PROBE 5u
+
 /* Access rights, also the kind of an access. */
 #define VIOMMU_READ 1u
 #define VIOMMU_WRITE 2u

@@ -88,6 +88,13 @@ class Outcome(unittest.TestCase):
                              2 * len(run.MACHINES["q35"]["scenarios"]) + 1)
             self.assertIn(f"-accel kvm,kernel-irqchip={irqchip} ", self.log.read_text())
 
+    def test_what_kvm_gives_up_is_not_run(self):
+        (self.folder / "qemu-system-x86_64").write_text(
+            "#!/bin/sh\necho KVM internal error. Suberror: 1 >&2\nexec sleep 60\n")
+        status, said = self.outcome(None, "--scenario", "io")
+        self.assertEqual((status, said), (77, "not run here, q35 io v2: QEMU reports "
+                                              "'KVM internal error'\n"))
+
     def test_kvm_has_to_serve_kicks_and_messages(self):
         kick = "kvm_set_ioeventfd_mmio fd: 20 @0xc0003000 val=0x0 assign: 1 size: 0 match: 0\n"
         route = "kvm_irqchip_add_msi_route dev virtio-blk-pci vector 0 virq 24\n"

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Breaks decisions of the engine one by one; for each, a named unit test has to fail.
+"""Breaks decisions of the engine and of the model, and the order of memory, one by one; for each,
+a named unit test has to fail.
 
 A copy of the tree is built without optimisation, once as it is and once per mutation, of
 which only one file and one program are new.  With --check nothing is built: each text that
@@ -17,7 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROOMS = ("base", "engine", "include", "mapping", "topology", "tests/unit/engine")
+ROOMS = ("base", "engine", "include", "mapping", "topology", "acpi", "fdt", "tests/interleave",
+         "tests/unit/engine", "tests/unit/topology")
+PROGRAMS = {"engine": "tests/unit/engine", "engine-mappings": "tests/unit/engine",
+            "interleave": "tests/interleave",
+            **{f"topology-{name}": "tests/unit/topology"
+               for name in ("model", "array", "viot", "fdt", "properties")}}
 LIMIT = 120  # seconds for one test
 
 
@@ -49,6 +55,48 @@ MUTATIONS = (
              "ThreadCaches.UNM_5_NotBeyondTheMapping"),
     Mutation("engine/endpoint.cc", "shared.attachments.peek() != hit.attachments || ", "",
              "ThreadCaches.DET_4_NotBeyondTheAttachment"),
+    # What threads remember
+    Mutation("engine/thread_cache.cc", "cache->totals_->add(cache->counts() - cache->folded_);", "",
+             "CacheStore.W22_WhatIsCountedAfterADropCounts"),
+    Mutation("engine/thread_cache.h", "kCaches = 1024;", "kCaches = 960;",
+             "ThreadCaches.W11_WhatThreadsRememberIsLimitedForEachIommu"),
+    Mutation("engine/thread_cache.cc", "    count_.fetch_sub(1, std::memory_order_relaxed);\n}\n\n"
+             "void CacheStore::destroy", "}\n\nvoid CacheStore::destroy",
+             "CacheStore.W11_CachesAreFreedInBoundedSteps"),
+    Mutation("engine/thread_cache.cc", "if (!empty_pages(cache, size_)) {", "if (false) {",
+             "CacheStore.W11_CachesAreFreedInBoundedSteps"),
+    Mutation("engine/thread_cache.cc", "        totals_->add(cache->folded_);\n", "",
+             "ThreadCaches.W11_WhatThreadsRememberGoesWithTheAttachment"),
+    # The model of the machine, and what it says
+    Mutation("topology/model.cc", "windows.back().segment == bus.segment &&", "true &&",
+             "Model.WindowsThatTouchInNumberButNotInSegmentStayApart", "topology-model"),
+    Mutation("topology/model.cc", "left.last_bus >= right.first_bus", "left.last_bus > right.first_bus",
+             "ModelRefusal.OverlappingWindows", "topology-model"),
+    Mutation("topology/model.cc", " && !machine_.root_buses[i].bypass) {", ") {",
+             "Model.BypassedRootBusIsManagedByNobody", "topology-model"),
+    Mutation("topology/model.cc", "subtract(window, checked.iommu_functions())",
+             "std::vector<PciRange>{window}", "Model.EveryIommuIsLeftOutOfEveryRange",
+             "topology-model"),
+    Mutation("topology/model.cc", "if (first <= whole.last) {", "if (true) {",
+             "Model.IommusAtTheEndsOfAWindowLeaveNoEmptyRange", "topology-model"),
+    Mutation("topology/array.cc", "if (total > limit) {", "if (total > limit + 1) {",
+             "Array.FitsExactlyOrIsRefused", "topology-array"),
+    Mutation("acpi/viot.cc", "kMax16 - position", "kMax16 - 0 * position",
+             "Viot.TwoPciIommusThatManageNothingShareNoFunction", "topology-viot"),
+    Mutation("acpi/viot.cc", "        offset += kIommuNodeSize;\n", "",
+             "Viot.PciIommusRangesAndMmioEndpoint", "topology-viot"),
+    Mutation("fdt/fdt.cc", "if (tree_.has_phandle(value)) {", "if (false) {",
+             "FdtRefusal.UnusablePhandles", "topology-fdt"),
+    Mutation("fdt/fdt.cc", "{range.first, phandle(iommu), range.first_id(), length}",
+             "{range.first, phandle(0), range.first_id(), length}",
+             "Fdt.IommuMapHasATuplePerRangeInOrderOfRequesterIds", "topology-fdt"),
+    Mutation("topology/properties.cc", "return error == std::errc{} && rest == end;",
+             "return error == std::errc{};", "ReservedRegion.W15_OtherFormsAreRefused",
+             "topology-properties"),
+    Mutation("topology/properties.cc", "} else if (fields.start > fields.last) {", "} else if (false) {",
+             "ReservedRegion.W15_AnEndBeforeTheStartIsRefused", "topology-properties"),
+    Mutation("topology/properties.cc", "if (cap <= colons) {", "if (cap < colons) {",
+             "RootBus.MOD_7_TooLittleRoomChangesNothing", "topology-properties"),
     # Assigned devices
     Mutation("engine/engine.cc", "if (smallest > granule) {", "if (false) {",
              "Hosts.W27_AfterThatALargerPageIsRefused"),
@@ -159,6 +207,49 @@ MUTATIONS = (
              "ByteGranule.MAP_2_OverlapInOneByte"),
     Mutation("mapping/mapping_set.cc", "poke(set_.generation_, own(set_.generation_) + 1);", "",
              "MappingSet.W7_W20_WhatIsSeenDuringARemovalHoldsNotAfterIt", "engine-mappings"),
+    # The order of memory, and what readers compare
+    Mutation("base/sequence_counter.h", "return value_.load(std::memory_order_acquire); }",
+             "return value_.load(std::memory_order_relaxed); }",
+             "Counter.NoTornPairIsAccepted", "interleave"),
+    Mutation("base/sequence_counter.h", "+ 1, std::memory_order_release);",
+             "+ 1, std::memory_order_relaxed);", "Counter.NoTornPairIsAccepted", "interleave"),
+    Mutation("base/sequence_counter.h", "return (seen & 1) == 0 ? seen : wait_until_even();",
+             "return seen;", "Counter.NoTornPairIsAccepted", "interleave"),
+    Mutation("mapping/nodes.h", "return field.load(std::memory_order_acquire);",
+             "return field.load(std::memory_order_relaxed);",
+             "Counter.NoTornPairIsAccepted", "interleave"),
+    Mutation("mapping/nodes.h", "field.store(value, std::memory_order_release);",
+             "field.store(value, std::memory_order_relaxed);",
+             "Counter.NoTornPairIsAccepted", "interleave"),
+    Mutation("mapping/nodes.h", "peek(generation_) == stamp.generation && "
+             "stamp.leaf->version.peek() == stamp.version",
+             "stamp.leaf->version.peek() == stamp.version && "
+             "peek(generation_) == stamp.generation",
+             "Translation.UNM_5_NotBeyondTheMapping", "interleave"),
+    Mutation("mapping/nodes.h", " && stamp.leaf->version.peek() == stamp.version", "",
+             "Container.W7_RemovalBetweenOthers", "interleave"),
+    Mutation("mapping/mapping_set.cc", "        if (peek(root_) != node) {\n"
+             "            continue;\n        }\n", "", "Container.W20_SplitOfTheRoot", "interleave"),
+    Mutation("mapping/mapping_set.cc", "child->version.note();\n"
+             "            if (!inner->version.unchanged(noted)) {",
+             "child->version.note();\n            if (false) {",
+             "Container.W20_SplitBelowTheRoot", "interleave"),
+    Mutation("mapping/mapping_set.cc", "if (!leaf->version.unchanged(noted)) {", "if (false) {",
+             "Container.W20_InsertionBetweenOthers", "interleave"),
+    Mutation("mapping/mapping_set.cc", "changes[0].emplace(*path.steps[top - 1].inner);", "",
+             "Container.W20_SplitBelowTheRoot", "interleave"),
+    Mutation("mapping/mapping_set.cc", "changes[step + 1].emplace(*path.steps[step].inner);", "",
+             "Container.W20_SplitOfAnInnerNode", "interleave"),
+    Mutation("mapping/mapping_set.cc", "            Change parent(*above.inner);\n", "",
+             "Container.W7_LeavesMerge", "interleave"),
+    Mutation("mapping/mapping_set.cc", "            Change to(left);\n", "",
+             "Container.W7_LeavesMerge", "interleave"),
+    Mutation("mapping/mapping_set.cc", "            Change from(right);\n", "",
+             "Container.W7_LeavesMerge", "interleave"),
+    Mutation("mapping/mapping_set.cc", "            stamp.version = noted;",
+             "            stamp.version = noted;\n"
+             "            stamp.generation = peek(generation_);",
+             "Container.W7_AnEmptyLeafGoes", "interleave"),
 )
 
 
@@ -169,7 +260,8 @@ def mutated(mutation, text):
 def applies(tree):
     """Sentences about mutations that are none any more."""
     tests = set()
-    for source in (tree / "tests/unit/engine").glob("*_test.cc"):
+    for source in (path for folder in set(PROGRAMS.values())
+                   for path in (tree / folder).glob("*_test.cc")):
         for suite, name in re.findall(r"^TEST(?:_[FP])?\(\s*(\w+),\s*(\w+)\)",
                                       source.read_text(encoding="utf-8"), re.MULTILINE):
             tests.add(f"{suite}.{name}")
@@ -191,8 +283,9 @@ def copy_tree(to):
         "cpp = meson.get_compiler('cpp')\n"
         "viommu_inc = include_directories('include')\n"
         "gtest = dependency('gtest', main: true)\n"
-        "subdir('base')\nsubdir('topology')\n"
-        "subdir('mapping')\nsubdir('engine')\nsubdir('tests/unit/engine')\n",
+        "subdir('base')\nsubdir('topology')\nsubdir('acpi')\nsubdir('fdt')\n"
+        "subdir('mapping')\nsubdir('engine')\nsubdir('tests/unit/engine')\n"
+        "subdir('tests/unit/topology')\nsubdir('tests/interleave')\n",
         encoding="utf-8")
 
 
@@ -213,11 +306,11 @@ class Tree:
 
     def make(self, programs):
         self.call("ninja", "-C", self.build,
-                  *(f"tests/unit/engine/{program}-test" for program in programs))
+                  *(f"{PROGRAMS[program]}/{program}-test" for program in programs))
 
     def passes(self, mutation):
         """Whether the mutation's test, which has to be one of the program, passes."""
-        program = self.build / f"tests/unit/engine/{mutation.program}-test"
+        program = self.build / PROGRAMS[mutation.program] / f"{mutation.program}-test"
         # Of a parameterized test all instances.
         suite, _, name = mutation.test.partition(".")
         names = f"{mutation.test}:*/{suite}.{name}/*"

@@ -1126,6 +1126,35 @@ static void load_modules(void)
 
 /* --- the other end of a tap ------------------------------------------------------- */
 
+/* As distributions do before they power off. */
+static void links_down_command(void)
+{
+    struct if_nameindex *all = if_nameindex();
+    int s = socket(AF_INET, SOCK_DGRAM, 0);
+
+    if (!all) {
+        fail("if_nameindex");
+    }
+    if (s < 0) {
+        fail("socket");
+    }
+    for (const struct if_nameindex *i = all; i->if_index; i++) {
+        struct ifreq ifr = {0};
+
+        snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%.15s", i->if_name);
+        if (ioctl(s, SIOCGIFFLAGS, &ifr)) {
+            fail("SIOCGIFFLAGS");
+        }
+        ifr.ifr_flags &= ~IFF_UP;
+        if (ioctl(s, SIOCSIFFLAGS, &ifr)) {
+            fail("SIOCSIFFLAGS");
+        }
+    }
+    if_freenameindex(all);
+    /* What was unmapped lazily is on its way to the IOMMU after 10 milliseconds. */
+    usleep(100000);
+}
+
 /*
  * Answers each frame that comes out of a network interface, which may appear
  * later, with its payload inverted, until it is killed.
@@ -1235,6 +1264,8 @@ static void run_command(char **args, int n)
         disk_time_command(args[1], args[2], number(args[3]), number(args[4]));
     } else if (!strcmp(verb, "net") && n == 3) {
         net_command(args[1], (uint32_t)number(args[2]));
+    } else if (!strcmp(verb, "links-down") && n == 1) {
+        links_down_command();
     } else if (!strcmp(verb, "edu") && n == 2) {
         edu_command(args[1]);
     } else if (!strcmp(verb, "vfio") && n == 4) {

@@ -302,6 +302,16 @@ static void *endless_refill(void *opaque)
     return NULL;
 }
 
+/* Under AddressSanitizer what is freed stays for long, to tell who uses it then. */
+static bool freed_memory_is_kept(void)
+{
+    if (!g_getenv("VIOMMU_TEST_KEEPS_FREED")) {
+        return false;
+    }
+    g_test_skip("this QEMU keeps what it frees: its size tells nothing");
+    return true;
+}
+
 /* KiB of QEMU's own. */
 static int64_t resident(Vt *vt)
 {
@@ -380,6 +390,9 @@ static void endless_switches_let_others_have_a_turn(void)
     Request reqs[] = {req_attach(1, EDU0, 0), req_detach(1, EDU0)};
     int64_t before;
 
+    if (freed_memory_is_kept()) {
+        return;
+    }
     endless_start(&e);
     endless_fill(&e, reqs, 2);
     endless_serve(&e, 500);
@@ -410,6 +423,9 @@ static void endless_moves_take_no_memory(void)
         req_map(2, IOVA, IOVA + PAGE - 1, page(1), MAP_RW),
     };
 
+    if (freed_memory_is_kept()) {
+        return;
+    }
     endless_start(&e);
     endless_fill(&e, reqs, 4);
     assert_no_growth(e.vt, serve_moves, &e, 1024);
@@ -429,6 +445,9 @@ static void endless_maps_take_no_memory(void)
         req_unmap(1, IOVA, IOVA + PAGE - 1),
     };
 
+    if (freed_memory_is_kept()) {
+        return;
+    }
     endless_start(&e);
     assert_status(vt_attach(e.vt, 1, EDU0, 0), VS_OK);
     endless_fill(&e, reqs, 2);
@@ -456,6 +475,9 @@ static void resets_take_no_memory(void)
 {
     Vt *vt;
 
+    if (freed_memory_is_kept()) {
+        return;
+    }
     do_not_hoard_memory();
     vt = vt_boot("", "");
     assert_no_growth(vt, reset_many_times, vt, 512);

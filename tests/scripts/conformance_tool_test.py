@@ -29,7 +29,7 @@ PROGRAM = """#!/usr/bin/env python3
 import sys
 answers = {answers!r}
 if "-l" in sys.argv:
-    print("\\n".join(answers))
+    print("\\n".join({prefix!r} + case for case in answers))
 else:
     out, err = answers[sys.argv[-1]]
     print(out.replace("CASE", sys.argv[-1]))
@@ -59,10 +59,13 @@ class ConformanceTest(unittest.TestCase):
         self.tool.NOTES = {}
         self.tool.UNIT_TESTS = self.tool.AGREEMENT_TESTS = self.top
 
-    def run_tool(self, answers, *options):
-        """Returns (exit code or sentence, output, lines of errors) for {case: answer}."""
+    def run_tool(self, answers, *options, prefix=""):
+        """Returns (exit code or sentence, output, lines of errors) for {case: answer}.
+
+        The program lists its cases with this prefix.
+        """
         program = self.top / "qtest-fake"
-        program.write_text(PROGRAM.format(answers=answers))
+        program.write_text(PROGRAM.format(answers=answers, prefix=prefix))
         program.chmod(0o755)
         out, err = io.StringIO(), io.StringIO()
         with mock.patch.object(sys, "argv", ["conformance.py", *options, str(program)]), \
@@ -76,6 +79,15 @@ class ConformanceTest(unittest.TestCase):
 
     def row(self, text, id):
         return next(line for line in text.splitlines() if line.startswith(f"| {id} |"))
+
+    def test_cases_are_listed_as_older_and_newer_glibs_do(self):
+        answers = {"/viommu/W1/one": PASS, "/viommu/W2/two": PASS}
+        self.assertEqual(self.run_tool(answers, "--summary", prefix="# "),
+                         self.run_tool(answers, "--summary"))
+
+    def test_a_program_without_cases_is_an_error(self):
+        code, _, _ = self.run_tool({}, "--summary")
+        self.assertEqual(code, f"{self.top}/qtest-fake lists no case")
 
     def test_the_verdict_is_that_of_the_worst_case(self):
         code, out, err = self.run_tool({"/viommu/W1/a": PASS, "/viommu/W1/b": FAIL, "/viommu/W1/c": CRASH,

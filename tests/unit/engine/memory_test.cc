@@ -46,6 +46,19 @@ void *operator new[](size_t size)
 {
     return allocate(size, alignof(std::max_align_t));
 }
+// The library's own would be the sanitizer's, whose memory free() refuses.
+void *operator new(size_t size, const std::nothrow_t &) noexcept
+{
+    try {
+        return allocate(size, alignof(std::max_align_t));
+    } catch (const std::bad_alloc &) {
+        return nullptr;
+    }
+}
+void operator delete(void *memory, const std::nothrow_t &) noexcept
+{
+    std::free(memory);
+}
 void *operator new(size_t size, std::align_val_t alignment)
 {
     return allocate(size, static_cast<size_t>(alignment));

@@ -216,6 +216,7 @@ TEST(CacheStore, W11_CachesAreFreedInBoundedSteps)
         for (size_t n = 0; n < kCaches; n++) {
             caches.push_back(std::make_unique<viommu::ThreadCaches>(store));
             caches.back()->mine()->count_translation();
+            caches.back()->mine()->hit(0x1000).attachments = 2;
             caches.back()->drop(list);
         }
         viommu::CacheStore::defer(list, reclaimer);
@@ -242,6 +243,29 @@ TEST(CacheStore, W11_CachesAreFreedInBoundedSteps)
     ASSERT_NE(again, nullptr);
     EXPECT_EQ(again->counts().translations, 0u);
     EXPECT_EQ(again->hit(0x1000).attachments, Hit::kNone);
+}
+
+// A thread may have a cache in hand that is dropped meanwhile.
+TEST(CacheStore, W22_WhatIsCountedAfterADropCounts)
+{
+    struct Waiting final : Reclaimer {
+        void defer(ViommuDeferred &object) noexcept override { deferred = &object; }
+        ViommuDeferred *deferred = nullptr;
+    } reclaimer;
+    viommu::ThreadCaches caches(std::make_shared<viommu::CacheStore>());
+    ThreadCache *const in_hand = caches.mine();
+    ASSERT_NE(in_hand, nullptr);
+    in_hand->count_translation();
+    ThreadCache *list = nullptr;
+    caches.drop(list);
+    viommu::CacheStore::defer(list, reclaimer);
+    in_hand->count_translation();
+    in_hand->count_fault();
+    EXPECT_EQ(caches.counts().translations, 1u);
+    while (reclaimer.deferred->reclaim(reclaimer.deferred)) {
+    }
+    EXPECT_EQ(caches.counts().translations, 2u);
+    EXPECT_EQ(caches.counts().faults, 1u);
 }
 
 TEST(CacheStore, W11_AnEngineMayGoBeforeItsCaches)

@@ -38,6 +38,19 @@ void *operator new[](size_t size)
 {
     return allocate(size);
 }
+// The library's own would be the sanitizer's, whose memory free() refuses.
+void *operator new(size_t size, const std::nothrow_t &) noexcept
+{
+    try {
+        return allocate(size);
+    } catch (const std::bad_alloc &) {
+        return nullptr;
+    }
+}
+void operator delete(void *memory, const std::nothrow_t &) noexcept
+{
+    std::free(memory);
+}
 void operator delete(void *memory) noexcept
 {
     std::free(memory);

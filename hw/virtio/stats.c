@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a running device tells of itself over QMP.
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+
+#include "hw/machine/registry.h"
+#include "hw/virtio/device.h"
+
+static void visit_u64(Visitor *v, const char *name, uint64_t value,
+                      Error **errp)
+{
+    visit_type_uint64(v, name, &value, errp);
+}
+
+static void visit_flag(Visitor *v, const char *name, bool value, Error **errp)
+{
+    visit_type_bool(v, name, &value, errp);
+}
+
+static void visit_space(ViommuSpace *space, void *opaque)
+{
+    Visitor *v = opaque;
+    ViommuEndpointStats stats;
+
+    viommu_endpoint_stats(space->endpoint, &stats);
+    if (!visit_start_struct(v, NULL, NULL, 0, NULL)) {
+        return;
+    }
+    visit_u64(v, "id", viommu_registry_endpoint_id(space), NULL);
+    visit_flag(v, "attached", stats.attached, NULL);
+    visit_flag(v, "bypass", stats.bypass, NULL);
+    visit_u64(v, "domain", stats.attached ? stats.domain : 0, NULL);
+    visit_u64(v, "translations", stats.translations, NULL);
+    visit_u64(v, "faults", stats.faults, NULL);
+    visit_end_struct(v, NULL);
+}
+
+static void viommu_get_endpoints(Object *obj, Visitor *v, const char *name,
+                                 void *opaque, Error **errp)
+{
+    if (!visit_start_list(v, name, NULL, 0, errp)) {
+        return;
+    }
+    viommu_registry_for_each_space(&VIRTIO_IOMMU(obj)->unit, visit_space, v);
+    visit_end_list(v, NULL);
+}
+
+static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
+                             void *opaque, Error **errp)
+{
+    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
+    ViommuStats stats = { 0 };
+
+    if (s->unit.engine) {
+        viommu_engine_stats(s->unit.engine, &stats);
+    }
+    if (!visit_start_struct(v, name, NULL, 0, errp)) {
+        return;
+    }
+    visit_u64(v, "translations", stats.translations, NULL);
+    visit_u64(v, "faults", stats.faults, NULL);
+    visit_u64(v, "faults-coalesced", stats.faults_coalesced, NULL);
+    visit_u64(v, "faults-dropped", stats.faults_dropped, NULL);
+    visit_u64(v, "requests", stats.requests, NULL);
+    visit_u64(v, "requests-refused", stats.requests_refused, NULL);
+    visit_u64(v, "mappings", stats.mappings, NULL);
+    visit_u64(v, "domains", stats.domains, NULL);
+    visit_u64(v, "memory", stats.memory, NULL);
+    visit_u64(v, "remembered", stats.remembered, NULL);
+    visit_flag(v, "lingering", stats.lingering, NULL);
+    visit_end_struct(v, NULL);
+}
+
+void viommu_stats_register(ObjectClass *klass)
+{
+    object_class_property_add(klass, "endpoints", "list", viommu_get_endpoints,
+                              NULL, NULL, NULL);
+    object_class_property_set_description(klass, "endpoints",
+        "every endpoint's ID, attachment and counters (read only)");
+    object_class_property_add(klass, "stats", "struct", viommu_get_stats,
+                              NULL, NULL, NULL);
+    object_class_property_set_description(klass, "stats",
+        "counters of the whole device (read only)");
+}
