@@ -14,12 +14,6 @@ namespace
 using wire::Status;
 using wire::Type;
 
-static_assert(uint8_t{VIOMMU_T_ATTACH} == static_cast<uint8_t>(Type::Attach) &&
-              uint8_t{VIOMMU_T_DETACH} == static_cast<uint8_t>(Type::Detach) &&
-              uint8_t{VIOMMU_T_MAP} == static_cast<uint8_t>(Type::Map) &&
-              uint8_t{VIOMMU_T_UNMAP} == static_cast<uint8_t>(Type::Unmap) &&
-              uint8_t{VIOMMU_T_PROBE} == static_cast<uint8_t>(Type::Probe));
-
 const char *name_of(Status status)
 {
     switch (status) {
@@ -52,52 +46,51 @@ bool is_drivers_fault(Status status)
            status == Status::NoEnt;
 }
 
-void view_fields(const wire::GuestBytes &in, ViommuRequestView &view)
+// Whether it is of a type that there is, and long enough for it.
+bool view_fields(Type type, const wire::GuestBytes &in, ViommuRequestView &view)
 {
-    if (in.size() < wire::kHeadSize) {
-        return;
-    }
-    switch (const auto type = wire::Type{in.get<uint8_t>(0)}) {
+    switch (type) {
     case Type::Attach:
         if (const auto request = wire::AttachRequest::parse(in)) {
-            view.type = static_cast<uint8_t>(type);
             view.domain = request->domain;
             view.endpoint = request->endpoint;
             view.flags = request->flags;
+            return true;
         }
         break;
     case Type::Detach:
         if (const auto request = wire::DetachRequest::parse(in)) {
-            view.type = static_cast<uint8_t>(type);
             view.domain = request->domain;
             view.endpoint = request->endpoint;
+            return true;
         }
         break;
     case Type::Map:
         if (const auto request = wire::MapRequest::parse(in)) {
-            view.type = static_cast<uint8_t>(type);
             view.domain = request->domain;
             view.first = request->virt_start;
             view.last = request->virt_end;
             view.phys = request->phys_start;
             view.flags = request->flags;
+            return true;
         }
         break;
     case Type::Unmap:
         if (const auto request = wire::UnmapRequest::parse(in)) {
-            view.type = static_cast<uint8_t>(type);
             view.domain = request->domain;
             view.first = request->virt_start;
             view.last = request->virt_end;
+            return true;
         }
         break;
     case Type::Probe:
         if (const auto request = wire::ProbeRequest::parse(in)) {
-            view.type = static_cast<uint8_t>(type);
             view.endpoint = request->endpoint;
+            return true;
         }
         break;
     }
+    return false;
 }
 
 } // namespace
@@ -106,7 +99,9 @@ ViommuRequestView view_of(const ViommuRequest &request)
 {
     ViommuRequestView view{};
     const size_t size = std::min<size_t>(request.in_size, VIOMMU_REQUEST_MAX);
-    view_fields(wire::GuestBytes({request.in, size}), view);
+    const wire::GuestBytes in({request.in, size});
+    const auto type = in.get<uint8_t>(0);
+    view.type = view_fields(Type{type}, in, view) ? type : 0;
     if (request.used < wire::kTailSize) {
         view.status = "unanswered";
         view.drivers_fault = true;

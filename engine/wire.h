@@ -6,6 +6,8 @@
 
 #include "base/bytes.h"
 
+#include <viommu/types.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -16,11 +18,11 @@ namespace viommu::wire
 {
 
 enum class Type : uint8_t {
-    Attach = 1,
-    Detach = 2,
-    Map = 3,
-    Unmap = 4,
-    Probe = 5,
+    Attach = VIOMMU_T_ATTACH,
+    Detach = VIOMMU_T_DETACH,
+    Map = VIOMMU_T_MAP,
+    Unmap = VIOMMU_T_UNMAP,
+    Probe = VIOMMU_T_PROBE,
 };
 
 enum class Status : uint8_t {

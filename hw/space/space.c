@@ -64,7 +64,7 @@ static IOMMUTLBEntry viommu_translate(IOMMUMemoryRegion *mr, hwaddr addr,
     hwaddr mask;
 
     viommu_endpoint_translate(space->endpoint, addr, flag & IOMMU_RW, &t);
-    if (unlikely(!t.rights)) {
+    if (unlikely(!t.rights) && (flag & IOMMU_RW)) {
         trace_viommu_fault(space->name, addr, flag & IOMMU_RW, t.fault_queued);
         if (t.fault_queued) {
             space->unit->kick(space->unit);
@@ -313,15 +313,19 @@ static void notify_unmap(ViommuSpace *space, bool want_maps, hwaddr iova,
 void viommu_space_notify_unmap(void *opaque, void *endpoint, uint64_t iova,
                                uint64_t mask, uint64_t phys)
 {
-    trace_viommu_notify_unmap(((ViommuSpace *)endpoint)->name, iova, mask);
-    notify_unmap(endpoint, true, iova, mask, phys);
+    ViommuSpace *space = endpoint;
+
+    trace_viommu_notify_unmap(space->name, iova, mask);
+    notify_unmap(space, true, iova, mask, phys);
 }
 
 void viommu_space_drop_cached(void *opaque, void *endpoint, uint64_t iova,
                               uint64_t mask)
 {
-    trace_viommu_drop_cached(((ViommuSpace *)endpoint)->name, iova, mask);
-    notify_unmap(endpoint, false, iova, mask, 0);
+    ViommuSpace *space = endpoint;
+
+    trace_viommu_drop_cached(space->name, iova, mask);
+    notify_unmap(space, false, iova, mask, 0);
 }
 
 /* -- birth and death of an address space -- */

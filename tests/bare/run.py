@@ -136,8 +136,8 @@ def why_no_kvm(device="/dev/kvm", processor=platform.machine()):
     return None
 
 
-def rounds_of(accel):
-    return ROUNDS["kvm" if accel.startswith("-accel kvm") else "tcg"]
+def kind_of(accel):
+    return "kvm" if accel.startswith("-accel kvm") else "tcg"
 
 
 def accel_words(accel, irqchip):
@@ -158,7 +158,7 @@ def command(machine, scenario, layout, qemu, image, disk, entropy, guest_layout=
     return [qemu, *words.format(layout=layout, disk=disk, entropy=entropy).split(),
             "-kernel", str(image),
             "-fw_cfg", f"name=opt/viommu/bare,string=scenario={scenario}:"
-                       f"layout={guest_layout or layout}:rounds={rounds_of(accel)}"]
+                       f"layout={guest_layout or layout}:rounds={ROUNDS[kind_of(accel)]}"]
 
 
 def read_back(file):
@@ -166,9 +166,8 @@ def read_back(file):
     return file.read().decode(errors="replace")
 
 
-def boot(args):
-    until = time.monotonic() + LIMITS["kvm" if any(str(word).startswith("kvm,") for word in args)
-                                      else "tcg"]
+def boot(args, accel):
+    until = time.monotonic() + LIMITS[kind_of(accel)]
     gave_up = False
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
         with subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=said, stderr=errors) as qemu:
@@ -277,7 +276,7 @@ def run(machine, scenario, layout, qemu, image, folder, accel="-accel tcg"):
         path.write_bytes(data)
     begin = time.monotonic()
     status, lines, errors = boot(command(machine, scenario, layout, qemu, image, disk, entropy,
-                                         accel=accel))
+                                         accel=accel), accel)
     seconds = time.monotonic() - begin
     try:
         if status != m["passed"]:
@@ -299,10 +298,10 @@ def run(machine, scenario, layout, qemu, image, folder, accel="-accel tcg"):
             raise BareError("fault records are missing")
         if several:
             check_processors(machine, lines, [path.read_bytes() for path in disks], all_before,
-                             rounds_of(accel))
+                             ROUNDS[kind_of(accel)])
         else:
             check_data(scenario, lines, disk.read_bytes(), before, noise)
-        if accel.startswith("-accel kvm"):
+        if kind_of(accel) == "kvm":
             check_traces(scenario, errors)
     except BareError as err:
         raise BareError(f"{err}\n" + "\n".join(lines) + "\n" + errors) from err
@@ -315,7 +314,8 @@ def refuses_the_other_layout(machine, qemu, image, folder, accel):
     (folder / "entropy").write_bytes(bytes(1 << 14))
     for layout, other in (LAYOUTS, LAYOUTS[::-1]):
         status, lines, _ = boot(command(machine, "io", layout, qemu, image, folder / "disk",
-                                        folder / "entropy", guest_layout=other, accel=accel))
+                                        folder / "entropy", guest_layout=other, accel=accel),
+                                accel)
         if (status != MACHINES[machine]["failed"] or
                 lines[-1:] != ["failed: the IOMMU shows no array of this layout"]):
             raise BareError(f"the guest took an array of layout {layout} for {other}: {lines[-3:]}")
@@ -359,7 +359,7 @@ def main(arguments=None, probe=why_no_kvm):
             line = command(args.machine, scenarios[0], "v2", qemu, image, folder / "disk",
                            folder / "entropy", accel=accel)
             print(" ".join(map(str, line)), flush=True)
-            print("\n".join(boot(line)[1]))
+            print("\n".join(boot(line, accel)[1]))
             return
         for scenario in scenarios:
             for layout in LAYOUTS:
