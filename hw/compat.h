@@ -1,12 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What differs between the QEMU versions that the plugin is built for, and the
- * only file that asks which one it is.
+ * What differs between the QEMU versions that the device is built for, and the
+ * only file that asks which one it is; and between the module, for a QEMU with
+ * our patches, and the plugin, for one without.
  */
 #ifndef VIOMMU_COMPAT_H
 #define VIOMMU_COMPAT_H
 
 #include "hw/virtio/virtio.h"
+
+/*
+ * How its types are called: an unmodified QEMU has a virtio-iommu of its own.  And
+ * whether it works on virtio-mmio: queues have 1024 entries there, and without patch
+ * 7 rings of more than a page are not translated right.
+ */
+#ifdef VIOMMU_PLUGIN
+#define VIOMMU_TYPE(rest) "viommu-" rest
+#define VIOMMU_ON_MMIO false
+#else
+#define VIOMMU_TYPE(rest) "virtio-iommu-" rest
+#define VIOMMU_ON_MMIO true
+#endif
+
+/* The series that this is compiled for; its releases keep their structures. */
+#define VIOMMU_QEMU_MAJOR QEMU_VERSION_MAJOR
+#define VIOMMU_QEMU_MINOR QEMU_VERSION_MINOR
 
 #if QEMU_VERSION_MAJOR == 10 && QEMU_VERSION_MINOR == 0
 

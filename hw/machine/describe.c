@@ -4,19 +4,13 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "hw/acpi/aml-build.h"
 
+#include "hw/machine/acpi.h"
 #include "hw/machine/describe.h"
 #include "hw/machine/fdt.h"
 #include "hw/machine/mmio-bus.h"
 #include "hw/machine/registry.h"
 #include "trace-viommu.h"
-
-/* Behind the header of the table; of size 0 before machine-done. */
-static struct {
-    uint8_t *body;
-    size_t size;
-} viot;
 
 void viommu_describe_in_fdt(Error **errp)
 {
@@ -48,32 +42,13 @@ void viommu_describe_in_viot(Error **errp)
     const ViommuTopology *topology = viommu_registry_topology();
     size_t size = viommu_topology_viot(topology, NULL, 0, sentence,
                                        sizeof(sentence));
+    g_autofree uint8_t *body = g_malloc(size);
 
-    viot.body = g_malloc(size);
-    if (!size || !viommu_topology_viot(topology, viot.body, size, sentence,
+    if (!size || !viommu_topology_viot(topology, body, size, sentence,
                                        sizeof(sentence))) {
         error_setg(errp, "%s", sentence);
         return;
     }
-    viot.size = size;
     trace_viommu_describe_viot(size);
-}
-
-void viommu_describe_in_acpi(ViommuUnit *unit, GArray *table_offsets,
-                             GArray *table_data, BIOSLinker *linker,
-                             const char *oem_id, const char *oem_table_id)
-{
-    AcpiTable table = {
-        .sig = "VIOT", .rev = 0, .oem_id = oem_id, .oem_table_id = oem_table_id,
-    };
-    GPtrArray *units = viommu_registry_units();
-
-    /* One table describes all IOMMUs; the first of them brings it. */
-    if (!viot.size || !units->len || g_ptr_array_index(units, 0) != unit) {
-        return;
-    }
-    acpi_add_table(table_offsets, table_data);
-    acpi_table_begin(&table, table_data);
-    g_array_append_vals(table_data, viot.body, viot.size);
-    acpi_table_end(linker, &table);
+    viommu_acpi_set_viot(body, size, errp);
 }

@@ -6,17 +6,10 @@
 #ifndef VIOMMU_DESCRIBE_H
 #define VIOMMU_DESCRIBE_H
 
-#include "hw/acpi/bios-linker-loader.h"
-
-#include "hw/space/unit.h"
-
-/* Appends the VIOT table once per machine, whichever unit is asked. */
-void viommu_describe_in_acpi(ViommuUnit *unit, GArray *table_offsets,
-                             GArray *table_data, BIOSLinker *linker,
-                             const char *oem_id, const char *oem_table_id);
+#include "qapi/error.h"
 
 /*
- * Makes the table, when the machine is complete.  Guests ask for it while they run,
+ * Makes the VIOT, when the machine is complete.  Guests ask for it while they run,
  * and one that got none would leave its devices bypassing: what can fail is done
  * before they start.
  */

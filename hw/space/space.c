@@ -13,7 +13,7 @@
 #include "hw/space/space.h"
 #include "trace-viommu.h"
 
-#define TYPE_VIOMMU_MEMORY_REGION "virtio-iommu-memory-region"
+#define TYPE_VIOMMU_MEMORY_REGION "viommu-memory-region"
 
 /*
  * The core computes the length of a block as mask + 1, so that a block of the

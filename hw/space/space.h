@@ -12,7 +12,7 @@
 #include "hw/compat.h"
 #include "hw/space/unit.h"
 
-#define TYPE_VIOMMU_SPACE "virtio-iommu-space"
+#define TYPE_VIOMMU_SPACE "viommu-space"
 OBJECT_DECLARE_SIMPLE_TYPE(ViommuSpace, VIOMMU_SPACE)
 
 /*

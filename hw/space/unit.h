@@ -9,9 +9,10 @@
 #include "qemu/main-loop.h"
 #include "hw/qdev-core.h"
 
+#include "hw/compat.h"
 #include "viommu/viommu.h"
 
-#define TYPE_VIRTIO_IOMMU "virtio-iommu-device"
+#define TYPE_VIRTIO_IOMMU VIOMMU_TYPE("device")
 
 typedef struct ViommuUnit ViommuUnit;
 

@@ -7,14 +7,13 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "qemu/log.h"
-#include "hw/acpi/acpi_table_interface.h"
 #include "hw/resettable.h"
 #include "hw/virtio/virtio-mmio.h"
 #include "standard-headers/linux/virtio_ids.h"
 #include "system/reset.h"
 
 #include "hw/compat.h"
-#include "hw/machine/describe.h"
+#include "hw/machine/acpi.h"
 #include "hw/machine/functions.h"
 #include "hw/machine/machine.h"
 #include "hw/machine/mmio-hook.h"
@@ -262,11 +261,12 @@ static bool find_transport(VirtIOIOMMU *s, Error **errp)
     if (s->unit.transport) {
         return true;
     }
-    if (!proxy) {
+    if (!proxy || !VIOMMU_ON_MMIO) {
         error_setg(errp, "%s: '%s' is not a transport that it works on: use "
-                   "virtio-iommu-pci or a virtio-mmio bus",
+                   TYPE_VIRTIO_IOMMU_PCI "%s",
                    object_get_typename(OBJECT(s)),
-                   object_get_typename(OBJECT(parent)));
+                   object_get_typename(OBJECT(parent)),
+                   VIOMMU_ON_MMIO ? " or a virtio-mmio bus" : "");
         return false;
     }
     if (proxy->legacy) {
@@ -349,19 +349,6 @@ static void viommu_instance_finalize(Object *obj)
     g_free(s->array);
 }
 
-/* The PCI function brings the tables itself. */
-static void viommu_build_tables(AcpiTableIf *obj, GArray *table_offsets,
-                                GArray *table_data, BIOSLinker *linker,
-                                const char *oem_id, const char *oem_table_id)
-{
-    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
-
-    if (s->unit.on_mmio) {
-        viommu_describe_in_acpi(&s->unit, table_offsets, table_data, linker,
-                                oem_id, oem_table_id);
-    }
-}
-
 /*
  * Drivers wait for each answer, Linux with interrupts off: the thread that
  * kicks serves the queue, or they would wait for the main loop to be scheduled,
@@ -391,7 +378,7 @@ static void viommu_class_init(ObjectClass *klass, ViommuClassData *data)
     rc->phases.enter = viommu_reset_enter;
     rc->phases.exit = viommu_reset_exit;
 
-    ACPI_TABLE_IF_CLASS(klass)->build_tables = viommu_build_tables;
+    viommu_acpi_class_init(klass);
 
     vdc->realize = viommu_device_realize;
     vdc->unrealize = viommu_device_unrealize;
@@ -406,37 +393,28 @@ static void viommu_class_init(ObjectClass *klass, ViommuClassData *data)
     vdc->vmsd = &vmstate_viommu_device;
 }
 
-static const TypeInfo viommu_device_types[] = {
-    {
-        .name = TYPE_VIRTIO_IOMMU,
-        .parent = TYPE_VIRTIO_DEVICE,
-        .instance_size = sizeof(VirtIOIOMMU),
-        .instance_finalize = viommu_instance_finalize,
-        .class_init = viommu_class_init,
-        .interfaces = (InterfaceInfo[]) {
-            { TYPE_ACPI_TABLE_IF },
-            { }
-        },
-    }, {
-        /* The same under the name that says on what transport. */
-        .name = TYPE_VIRTIO_IOMMU_MMIO,
-        .parent = TYPE_VIRTIO_IOMMU,
-    },
+static const TypeInfo viommu_device_type = {
+    .name = TYPE_VIRTIO_IOMMU,
+    .parent = TYPE_VIRTIO_DEVICE,
+    .instance_size = sizeof(VirtIOIOMMU),
+    .instance_finalize = viommu_instance_finalize,
+    .class_init = viommu_class_init,
+    .interfaces = viommu_acpi_interfaces,
 };
 
-static void viommu_register_types(void)
-{
-    /* A second type of one name would end QEMU. */
-    if (object_class_by_name(TYPE_VIRTIO_IOMMU)) {
-        warn_report("device module virtio-iommu ignored: there is a "
-                    "virtio-iommu already, built in or of another module file");
-        return;
-    }
-    viommu_space_register_types();
-    type_register_static_array(viommu_device_types,
-                               ARRAY_SIZE(viommu_device_types));
-    viommu_pci_register_types();
-    viommu_mmio_hook_transports();
-}
+/* The same under the name that says on what transport. */
+static const TypeInfo viommu_mmio_type = {
+    .name = TYPE_VIRTIO_IOMMU_MMIO,
+    .parent = TYPE_VIRTIO_IOMMU,
+};
 
-type_init(viommu_register_types)
+void viommu_register_types(void)
+{
+    viommu_space_register_types();
+    type_register_static(&viommu_device_type);
+    viommu_pci_register_types();
+    if (VIOMMU_ON_MMIO) {
+        type_register_static(&viommu_mmio_type);
+        viommu_mmio_hook_transports();
+    }
+}

@@ -15,8 +15,8 @@
 
 OBJECT_DECLARE_SIMPLE_TYPE(VirtIOIOMMU, VIRTIO_IOMMU)
 
-#define TYPE_VIRTIO_IOMMU_PCI "virtio-iommu-pci"
-#define TYPE_VIRTIO_IOMMU_MMIO "virtio-iommu-mmio"
+#define TYPE_VIRTIO_IOMMU_PCI VIOMMU_TYPE("pci")
+#define TYPE_VIRTIO_IOMMU_MMIO VIOMMU_TYPE("mmio")
 
 #define VIOMMU_QUEUE_SIZE 256
 
@@ -58,6 +58,9 @@ struct VirtIOIOMMU {
 };
 
 /* device.c */
+
+/* All types of the device and what it hooks; once, when no type has their names. */
+void viommu_register_types(void);
 
 /* After every change of the config space that the guest did not write. */
 void viommu_refresh_config_copy(VirtIOIOMMU *s);

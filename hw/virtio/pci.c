@@ -4,14 +4,13 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "hw/acpi/acpi_table_interface.h"
 #include "hw/pci/pci_bus.h"
 #include "hw/qdev-properties.h"
 #include "hw/qdev-properties-system.h"
 #include "hw/virtio/virtio-pci.h"
 
 #include "hw/compat.h"
-#include "hw/machine/describe.h"
+#include "hw/machine/acpi.h"
 #include "hw/virtio/device.h"
 
 OBJECT_DECLARE_SIMPLE_TYPE(VirtIOIOMMUPCI, VIRTIO_IOMMU_PCI)
@@ -48,21 +47,11 @@ static void viommu_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
     qdev_realize(DEVICE(&dev->vdev), BUS(&proxy->bus), errp);
 }
 
-static void viommu_pci_build_tables(AcpiTableIf *obj, GArray *table_offsets,
-                                    GArray *table_data, BIOSLinker *linker,
-                                    const char *oem_id,
-                                    const char *oem_table_id)
-{
-    viommu_describe_in_acpi(&VIRTIO_IOMMU_PCI(obj)->vdev.unit, table_offsets,
-                            table_data, linker, oem_id, oem_table_id);
-}
-
 static void viommu_pci_class_init(ObjectClass *klass, ViommuClassData *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     VirtioPCIClass *vpc = VIRTIO_PCI_CLASS(klass);
     PCIDeviceClass *pc = PCI_DEVICE_CLASS(klass);
-    AcpiTableIfClass *atc = ACPI_TABLE_IF_CLASS(klass);
 
     vpc->realize = viommu_pci_realize;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
@@ -71,7 +60,7 @@ static void viommu_pci_class_init(ObjectClass *klass, ViommuClassData *data)
     pc->revision = VIRTIO_PCI_ABI_VERSION;
     pc->class_id = PCI_CLASS_OTHERS;
     dc->hotpluggable = false;
-    atc->build_tables = viommu_pci_build_tables;
+    viommu_acpi_class_init(klass);
 }
 
 static void viommu_pci_instance_init(Object *obj)
@@ -84,16 +73,12 @@ static void viommu_pci_instance_init(Object *obj)
 
 void viommu_pci_register_types(void)
 {
-    static const InterfaceInfo interfaces[] = {
-        { TYPE_ACPI_TABLE_IF },
-        { }
-    };
     static const VirtioPCIDeviceTypeInfo info = {
         .generic_name = TYPE_VIRTIO_IOMMU_PCI,
         .instance_size = sizeof(VirtIOIOMMUPCI),
         .instance_init = viommu_pci_instance_init,
         .class_init = viommu_pci_class_init,
-        .interfaces = (InterfaceInfo *)interfaces,
+        .interfaces = viommu_acpi_interfaces,
     };
 
     virtio_pci_types_register(&info);

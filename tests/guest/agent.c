@@ -420,9 +420,14 @@ enum { CHUNK = 1 << 20, HUGE = 2 << 20, HASH_TEXT = 65 };
 static int open_disk(const char *name, uint64_t *size)
 {
     char entry[256], path[300];
+    int subsystem, controller, namespace;
 
     class_entry(entry, sizeof entry, "block", name);
     snprintf(path, sizeof path, "/dev/%s", entry);
+    /* A controller that shares its namespaces is one path to a disk, which is named without it. */
+    if (sscanf(entry, "nvme%dc%dn%d", &subsystem, &controller, &namespace) == 3) {
+        snprintf(path, sizeof path, "/dev/nvme%dn%d", subsystem, namespace);
+    }
     int fd = open(path, O_RDWR | O_DIRECT);
     /* A plugged disk shows in /sys first, then has a node in /dev, then can be opened. */
     for (uint64_t start = now_ms();

@@ -101,9 +101,14 @@ def find_mirror(etc=Path("/etc/apt")):
 # --- apt with a configuration of its own -----------------------------------------
 
 class Apt:
-    def __init__(self, root, arch, suite=SUITE):
-        self.root = root / "apt" / f"{suite}-{arch}"
+    """Reads `suite`; for what has to fit this machine, knows what is installed and what is in
+    the release that the machine runs."""
+
+    def __init__(self, root, arch, suite=SUITE, machine=None):
+        self.root = root / "apt" / (f"{suite}-{arch}" if machine is None else f"{suite}-machine")
         self.arch, self.suite = arch, suite
+        self.suites = {suite: None, machine or suite: None}
+        self.status = self.root / "status" if machine is None else Path("/var/lib/dpkg/status")
         self.fresh = False
         for sub in ("parts", "preferences", "state/lists/partial", "cache/archives/partial",
                     "trusted"):
@@ -128,8 +133,9 @@ class Apt:
             raise FetchError("The Debian archive's keys are missing: "
                              "install the package debian-archive-keyring.")
         r = self.root
-        (r / "sources.list").write_text(
-            f"deb [arch={self.arch} signed-by={keyring}] {find_mirror()} {self.suite} main\n")
+        (r / "sources.list").write_text("".join(
+            f"deb [arch={self.arch} signed-by={keyring}] {find_mirror()} {suite} main\n"
+            for suite in self.suites))
         self.conf.write_text("\n".join(self._system_acquire() + [
             f'APT::Architecture "{self.arch}";',
             f'APT::Architectures {{ "{self.arch}"; }};',
@@ -147,7 +153,7 @@ class Apt:
             f'Dir::Etc::PreferencesParts "{r}/preferences";',
             f'Dir::Etc::TrustedParts "{r}/trusted";',
             f'Dir::State "{r}/state";',
-            f'Dir::State::Status "{r}/status";',
+            f'Dir::State::Status "{self.status}";',
             f'Dir::Cache "{r}/cache";',
         ]) + "\n")
 
@@ -177,6 +183,15 @@ class Apt:
                 key, value = line.split(": ", 1)
                 fields.setdefault(key, value)
         return fields
+
+    def missing(self, packages):
+        """(package, version) of all that installing `packages` would bring."""
+        done = self.run("apt-get", "-s", "-q", "-o", "Debug::NoLocking=1",
+                        "--no-install-recommends", "-t", self.suite, "install", *packages)
+        if done.returncode:
+            raise FetchError(f"Debian {self.suite} has no {' and '.join(packages)} that this "
+                             f"machine could install ({_apt_reason(done)}).")
+        return re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", done.stdout, re.MULTILINE)
 
     def download(self, package, version, to):
         """Leaves the checked .deb in `to`; apt resumes a file an earlier run left unfinished."""
