@@ -11,8 +11,8 @@
 
 /*
  * How its types are called: an unmodified QEMU has a virtio-iommu of its own.  And
- * whether it works on virtio-mmio: queues have 1024 entries there, and without patch
- * 7 rings of more than a page are not translated right.
+ * whether it works on virtio-mmio, where only machines that take no VIOT from it would
+ * gain anything.
  */
 #ifdef VIOMMU_PLUGIN
 #define VIOMMU_TYPE(rest) "viommu-" rest

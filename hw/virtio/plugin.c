@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-control.h"
+#include "qapi/util.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/qemu-plugin.h"
@@ -102,36 +103,66 @@ static bool names_are_free(void)
     return true;
 }
 
-/* -trace was looked at before these events were there. */
-static bool take_argument(const char *argument)
+/*
+ * Without patch 7 QEMU writes an entry of a split used ring that straddles two pages
+ * to the memory behind the first, mapped or not; rings of all devices are that long
+ * since 10.0.13.  Those of packed rings never straddle.  What a command line says of
+ * a device goes before this; the IOMMU's own rings are not translated.
+ */
+static void prefer_packed_rings(void)
 {
-    const char *pattern;
+    static GlobalProperty defaults[] = {
+        { TYPE_VIRTIO_DEVICE, "packed", "on" },
+        { TYPE_VIRTIO_IOMMU, "packed", "off" },
+    };
 
-    if (!strstart(argument, "trace=", &pattern)) {
-        error_report("viommu: '%s' is not an argument of this plugin, only "
-                     "trace=PATTERN is", argument);
-        return false;
+    for (int i = 0; i < ARRAY_SIZE(defaults); i++) {
+        qdev_prop_register_global(&defaults[i]);
     }
-    trace_enable_events(pattern);
-    return true;
+}
+
+typedef struct Arguments {
+    bool packed_rings;
+} Arguments;
+
+static bool take_argument(const char *argument, Arguments *arguments)
+{
+    const char *value;
+
+    if (strstart(argument, "trace=", &value)) {
+        /* -trace was looked at before these events were there. */
+        trace_enable_events(value);
+        return true;
+    }
+    if (strstart(argument, "packed-rings=", &value) &&
+        qapi_bool_parse("packed-rings", value, &arguments->packed_rings, NULL)) {
+        return true;
+    }
+    error_report("viommu: '%s' is not an argument of this plugin: they are "
+                 "trace=PATTERN and packed-rings=on|off", argument);
+    return false;
 }
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id,
                                            const qemu_info_t *info, int argc,
                                            char **argv)
 {
+    Arguments arguments = { .packed_rings = true };
     bool fits = version_fits() && layouts_fit() && names_are_free();
 
     if (fits) {
         trace_event_register_group(viommu_trace_events);
     }
     for (int i = 0; fits && i < argc; i++) {
-        fits = take_argument(argv[i]);
+        fits = take_argument(argv[i], &arguments);
     }
     /* Any other answer than 0 has QEMU add a sentence that says less. */
     if (!fits) {
         exit(EXIT_FAILURE);
     }
     viommu_register_types();
+    if (arguments.packed_rings) {
+        prefer_packed_rings();
+    }
     return 0;
 }

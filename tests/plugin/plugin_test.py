@@ -100,8 +100,10 @@ def tables_of_guest(signature, *command):
 
 class Refusals(unittest.TestCase):
     def test_argument(self):
-        self.assertIn("viommu: 'mode=fast' is not an argument of this plugin, only trace=PATTERN is",
-                      fails(DEBIAN, *MACHINE, "-plugin", f"{PLUGIN},mode=fast"))
+        for argument in ("mode=fast", "packed-rings=maybe"):
+            self.assertIn(f"viommu: '{argument}' is not an argument of this plugin: they are "
+                          "trace=PATTERN and packed-rings=on|off",
+                          fails(DEBIAN, *MACHINE, "-plugin", f"{PLUGIN},{argument}"))
 
     def test_patched_qemu(self):
         self.assertIn("viommu: this QEMU has viommu's patches: it loads the device by itself, "
@@ -177,6 +179,25 @@ class Wrapper(unittest.TestCase):
                       ["-device", "virtio-iommu-pcie"], ["-name", "virtio-iommu-pci"],
                       ["-append", "a  b\nc 'd' \"e\" $f `g` \\h"], ["", "-S", ""]):
             self.assertEqual(self.arguments(*given), given)
+
+
+class PackedRings(unittest.TestCase):
+    """Used rings of split queues straddle pages, which QEMU does not translate right."""
+
+    def packed(self, *options, device="virtio-rng-pci,id=d,disable-legacy=on", argument=""):
+        with Machine(DEBIAN, *MACHINE, "-plugin", PLUGIN + argument, "-device", "viommu-pci,id=i",
+                     "-device", device, *options) as machine:
+            return [machine.call("qom-get", path=f"/machine/peripheral/{name}/virtio-backend",
+                                 property="packed")["return"] for name in ("d", "i")]
+
+    def test_are_the_default_but_for_the_iommu(self):
+        self.assertEqual(self.packed(), [True, False])
+
+    def test_the_command_line_goes_before(self):
+        self.assertEqual(self.packed(device="virtio-rng-pci,id=d,packed=off"), [False, False])
+
+    def test_can_be_left_alone(self):
+        self.assertEqual(self.packed(argument=",packed-rings=off"), [False, False])
 
 
 class Tables(unittest.TestCase):
