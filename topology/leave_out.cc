@@ -169,10 +169,22 @@ private:
         throw Refusal(subject(iommu, entry) + ", but no PCI function has that id");
     }
 
-    static std::string remedy(const std::string &what, const ViommuFunctionDesc &function)
+    // Expanders take no functions but bridges, so functions belong on the first root bus.
+    std::string remedy(const std::string &what, const ViommuFunctionDesc &function) const
     {
-        return "put " + what + " on root bus " + function.root_bus +
-               " itself, or behind an expander bridge with bypass_iommu=on";
+        const size_t here = root_bus(function.root_bus);
+        size_t first = here;
+        for (size_t i = 0; i < machine_.root_bus_count; i++) {
+            const ViommuRootBusDesc &bus = machine_.root_buses[i];
+            if (bus.segment == machine_.root_buses[first].segment &&
+                bus.first_bus < machine_.root_buses[first].first_bus) {
+                first = i;
+            }
+        }
+        return "put " + what + " on root bus " + machine_.root_buses[first].name + " itself, or " +
+               (first == here
+                    ? std::string("behind an expander bridge with bypass_iommu=on")
+                    : std::string("leave out ") + function.root_bus + " with all behind it");
     }
 
     [[noreturn]] void refuse_bridge(uint32_t iommu, const ViommuLeaveOut &entry,

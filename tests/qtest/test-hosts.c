@@ -235,6 +235,20 @@ static void only_memory_is_told(void)
     vt_free(vt);
 }
 
+static void left_out_it_is_no_concern_of_the_iommu(void)
+{
+    Vt *vt = vt_new_with("granule=4k,aw-bits=64,boot-bypass=off,leave-out=" HOST,
+                         AT_START("0-fff,page-sizes=0xffffffffffff0000"));
+
+    g_assert_cmphex(vt_granule(vt), ==, PAGE);
+    assert_status(vt_attach(vt, 1, HOST_BDF, 0), VS_NOENT);
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_reserved_from(vt, EDU0, 0);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_OK);
+    assert_holds(vt, "");
+    vt_free(vt);
+}
+
 /* The host may lock no more memory, or its table is full. */
 static void full_host(void)
 {
@@ -276,6 +290,7 @@ static const Case cases[] = {
     {"PRB-D1/more-than-can-be-told", more_than_can_be_told},
     {"W25/only-memory-is-told", only_memory_is_told},
     {"W25/full-host", full_host},
+    {"MOD-15/left-out-it-is-no-concern-of-the-iommu", left_out_it_is_no_concern_of_the_iommu},
 };
 
 VT_MAIN(cases)

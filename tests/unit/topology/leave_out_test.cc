@@ -176,6 +176,18 @@ TEST(LeaveOutRefusal, WhatTheGuestNumbers)
     }
     EXPECT_TRUE(build(machine("pcie.0/4.1")));
 
+    MachineBuilder expander = machine("disk5");
+    expander.function_behind("disk5", "pxb3", 0);
+    expect_sentence_of(expander, "IOMMU one leaves out disk5, which is behind a bridge, where the "
+                                 "guest chooses the bus number: put it on root bus pcie.0 itself, "
+                                 "or leave out pxb3 with all behind it");
+    // The first one of its own segment.
+    expander.root_bus("other", 1, 0, 0);
+    expander.root_buses[3].segment = 1;
+    expander.root_buses[3].first_bus = 1;
+    expander.root_buses[3].last_bus = 1;
+    expect_refused(expander, {"put it on root bus other itself, or leave out pxb3"});
+
     MachineBuilder nameless = machine("pcie.0/8");
     nameless.bridge("", "pcie.0", 0x42);
     expect_sentence_of(nameless,
