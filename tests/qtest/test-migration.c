@@ -443,7 +443,8 @@ static void target_differs(void)
     const char *rest = EDU1_ARGS EDU2_ARGS;
 
     assert_load_fails(&file, IOMMU ",granule=64k", rest, "impossible mapping");
-    assert_load_fails(&file, IOMMU ",aw-bits=32", rest, "impossible mapping");
+    assert_load_fails(&file, IOMMU ",aw-bits=32", rest,
+                      "impossible mapping, which ends where aw-bits=33 would be needed");
     assert_load_fails(&file, IOMMU ",max-mappings=2", rest, "too many");
     assert_load_fails(&file, IOMMU ",max-domains=1", rest, "too many");
     assert_load_fails(&file, IOMMU ",max-memory=1000", rest, "max-memory");

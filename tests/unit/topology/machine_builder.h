@@ -78,8 +78,13 @@ public:
         return *this;
     }
 
-    // The last IOMMU's value of the property.
+    // An IOMMU's value of the property, by default the last one's.
     MachineBuilder &leave_out(const std::string &value)
+    {
+        return leave_out(value, iommus.size() - 1);
+    }
+
+    MachineBuilder &leave_out(const std::string &value, size_t iommu)
     {
         std::string &text = storage_->strings.emplace_back(value);
         std::vector<ViommuLeaveOut> &entries = storage_->left_out.emplace_back();
@@ -87,8 +92,8 @@ public:
         entries.resize(viommu_leave_out_split(text.data(), nullptr, 0, error, sizeof(error)));
         EXPECT_STREQ(error, "");
         viommu_leave_out_split(text.data(), entries.data(), entries.size(), error, sizeof(error));
-        iommus.back().left_out = entries.data();
-        iommus.back().left_out_count = entries.size();
+        iommus[iommu].left_out = entries.data();
+        iommus[iommu].left_out_count = entries.size();
         return *this;
     }
 

@@ -440,8 +440,9 @@ TEST(ModelRefusal, RandomDescriptionsEitherBuildOrGiveASentence)
             endpoint = {name(), static_cast<uint16_t>(below(6)), below(16),
                         below(2) == 0 ? VIOMMU_NO_IOMMU : below(4)};
         }
-        const ViommuMachineDesc desc{iommus.data(),    iommus.size(),    buses.data(), buses.size(),
-                                     endpoints.data(), endpoints.size(), false};
+        const ViommuMachineDesc desc{iommus.data(), iommus.size(),    buses.data(),
+                                     buses.size(),  endpoints.data(), endpoints.size(),
+                                     false,         nullptr,          0};
         char error[256] = "";
         const TopologyPtr topology(viommu_topology_new(&desc, error, sizeof(error)));
         ASSERT_EQ(topology == nullptr, error[0] != '\0') << error;
