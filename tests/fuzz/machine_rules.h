@@ -194,8 +194,10 @@ public:
             const ViommuRootBusDesc &root = machine_.buses[i];
             if (leaves_all_out(i)) {
                 std::vector<Owner> &functions = owners.segment(root.segment);
-                std::fill(functions.begin() + root.first_bus * 256,
-                          functions.begin() + (root.last_bus + 1) * 256, Owner{});
+                for (unsigned rid = root.first_bus * 256u; rid < (root.last_bus + 1) * 256u;
+                     rid++) {
+                    functions[rid] = {};
+                }
             }
         }
         for (const ViommuIommuDesc &iommu : machine_.iommus) {

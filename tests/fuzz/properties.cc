@@ -227,13 +227,13 @@ struct EntryRead {
 
 EntryRead read_entry(const std::string &text)
 {
-    static const std::string kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    static const std::string kOthers = "0123456789-._";
+    const std::string letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    const std::string others = "0123456789-._";
     const Fields halves = split(text, '/');
     const std::string &name = halves[0];
     EntryRead entry{false, name, halves.size() > 1, 0, 0};
-    if (name.empty() || kLetters.find(name[0]) == std::string::npos ||
-        name.find_first_not_of(kLetters + kOthers) != std::string::npos || halves.size() > 2) {
+    if (name.empty() || letters.find(name[0]) == std::string::npos ||
+        name.find_first_not_of(letters + others) != std::string::npos || halves.size() > 2) {
         return entry;
     }
     if (entry.has_address) {

@@ -26,6 +26,7 @@ const Host kPc{"nic", {{0, 0xfedfffff}, {0xfef00000, kHostLast}}};
 std::string assign(Function &function, const std::vector<Host> &hosts)
 {
     std::vector<ViommuHostDevice> devices;
+    devices.reserve(hosts.size());
     for (const Host &host : hosts) {
         devices.push_back(
             {host.name.c_str(), host.usable.data(), host.usable.size(), host.page_sizes});
@@ -154,7 +155,7 @@ TEST(Hosts, W27_OneThatIsTooNarrowNamesTheWidth)
     machine.attach(1, 0x30);
     const auto refused = [&](uint64_t at, const std::vector<ViommuRange> &usable) {
         EXPECT_EQ(machine.map(1, at, at + 0xfff, 0), OK);
-        const std::string sentence = assign(function, {{"nic", usable}});
+        std::string sentence = assign(function, {{"nic", usable}});
         EXPECT_EQ(machine.unmap(1, at, at + 0xfff), OK);
         return sentence;
     };

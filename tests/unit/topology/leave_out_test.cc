@@ -170,10 +170,10 @@ TEST(LeaveOutRefusal, WhatTheGuestNumbers)
     const std::string chosen =
         ", but the guest chooses the bus numbers behind it: " + remedy("what is to bypass");
     expect_sentence_of(machine("port0"), "IOMMU one leaves out port0, a bridge" + chosen);
-    for (const std::string address : {"pcie.0/4", "pcie.0/4.0"}) {
-        expect_sentence_of(machine(address),
-                           "IOMMU one leaves out " + address + ", where bridge port0 is" + chosen);
-    }
+    expect_sentence_of(machine("pcie.0/4"),
+                       "IOMMU one leaves out pcie.0/4, where bridge port0 is" + chosen);
+    expect_sentence_of(machine("pcie.0/4.0"),
+                       "IOMMU one leaves out pcie.0/4.0, where bridge port0 is" + chosen);
     EXPECT_TRUE(build(machine("pcie.0/4.1")));
 
     MachineBuilder expander = machine("disk5");
