@@ -184,6 +184,37 @@ static void a_root_bus_with_its_bridges(void)
     vt_free(vt);
 }
 
+/* A conventional expander is two functions of one id: itself, and a bridge on its bus. */
+static void a_conventional_expander_with_its_bridge(void)
+{
+    Vt *vt = g_new0(Vt, 1);
+    Edu a;
+
+    vt->qts = qtest_initf("-nodefaults -m 128 -machine pc "
+                          "-device virtio-iommu-pci,id=iommu0,addr=2.0,boot-bypass=off,"
+                          "leave-out=p "
+                          "-device " EDU_ARGS ",id=edu0,addr=3.0 "
+                          "-device " EDU_ARGS ",id=edu1,addr=4.0 "
+                          "-device pxb,id=p,bus=pci.0,bus_nr=4,addr=6.0 "
+                          "-device " EDU_ARGS ",id=a,bus=p,addr=1 ");
+    vt->bus_memory = 0xc0000000u;
+    vt->next_queue = QUEUE_BASE;
+    vt->arena = ARENA_BASE;
+    vt_rediscover(vt);
+    vt_bring_up(vt, F_USUAL, true);
+    bridge_open(vt, rid(4, 0, 0), 5, 5);
+    edu_init(vt, &a, rid(5, 1, 0), false);
+    assert_left_out(vt, &a);
+    assert_status(vt_probe(vt, rid(4, 0, 0)), VS_NOENT);
+    assert_managed(vt, &vt->edu[0]);
+    vt_free(vt);
+    assert_refused("IOMMU iommu0 leaves out a, which is behind a bridge, where the guest chooses "
+                   "the bus number: put it on root bus pci.0 itself, or leave out p with all "
+                   "behind it",
+                   "-machine pc -device virtio-iommu-pci,id=iommu0,leave-out=a "
+                   "-device pxb,id=p,bus=pci.0,bus_nr=4 -device edu,id=a,bus=p,addr=1");
+}
+
 static void of_several_iommus(void)
 {
     Vt *vt = vt_machine("-device pxb-pcie,id=pxb1,bus_nr=0x20,addr=6.0 "
@@ -346,6 +377,7 @@ static const Case cases[] = {
     {"MOD-15/slots-and-functions-by-address", slots_and_functions_by_address},
     {"MOD-15/behind-a-bridge-nothing-is", behind_a_bridge_nothing_is},
     {"MOD-15/a-root-bus-with-its-bridges", a_root_bus_with_its_bridges},
+    {"MOD-15/a-conventional-expander-with-its-bridge", a_conventional_expander_with_its_bridge},
     {"MOD-15/of-several-iommus", of_several_iommus},
     {"MOD-15/plugged-into-a-slot", plugged_into_a_slot},
     {"MOD-15/a-name-is-looked-up-once", a_name_is_looked_up_once},
