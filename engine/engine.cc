@@ -188,6 +188,8 @@ ViommuEndpoint *Engine::add_endpoint(void *endpoint_opaque, std::span<const Viom
 namespace
 {
 
+constexpr int kNarrowest = 32; // of aw-bits
+
 std::string range_text(const ViommuRegion &region)
 {
     char text[48];
@@ -195,12 +197,23 @@ std::string range_text(const ViommuRegion &region)
     return text;
 }
 
+// What to say of a region that reaches to the end of all I/O addresses.
+std::string narrower(const ViommuRegion &region, uint64_t input_last)
+{
+    const auto bits = static_cast<int>(std::bit_width(region.start)) - 1;
+    if (region.last != input_last || bits < kNarrowest) {
+        return "";
+    }
+    return "; a virtio-iommu with aw-bits=" + std::to_string(bits) + " keeps the guest below";
+}
+
 // Throws a Refusal if it cannot be assigned.
 void check_host(const ViommuHostDevice &host, const Regions &reserved, const Domain *domain,
-                uint64_t granule)
+                const Settings &settings)
 {
     const std::string name = host.name;
     const uint64_t smallest = host.page_sizes & -host.page_sizes;
+    const uint64_t granule = settings.granule();
     if (smallest > granule) {
         throw Refusal(name + ": its IOMMU on the host has no pages of less than " +
                       std::to_string(smallest) + " bytes, but the granule of the virtio-iommu is " +
@@ -212,7 +225,8 @@ void check_host(const ViommuHostDevice &host, const Regions &reserved, const Dom
     for (const ViommuRegion &region : reserved) {
         if (domain->mappings.overlaps(region.start, region.last)) {
             throw Refusal(name + ": its IOMMU on the host cannot map " + range_text(region) +
-                          ", where the guest has mapped memory for it already");
+                          ", where the guest has mapped memory for it already" +
+                          narrower(region, settings.input_last));
         }
     }
 }
@@ -228,7 +242,7 @@ void Engine::set_hosts(Endpoint &endpoint, std::span<const ViommuHostDevice> hos
             reserved = regions_outside({host.usable, host.usable_count}, settings_.input_start,
                                        settings_.input_last);
         }
-        check_host(host, reserved, endpoint.stable_domain(), settings_.granule());
+        check_host(host, reserved, endpoint.stable_domain(), settings_);
         own.insert(own.end(), reserved.begin(), reserved.end());
         try {
             check_merged_regions(merged_regions(settings_.regions, own), settings_.probe_size);

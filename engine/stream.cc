@@ -7,6 +7,7 @@
 #include "base/error.h"
 
 #include <array>
+#include <bit>
 #include <set>
 #include <string>
 
@@ -102,6 +103,15 @@ private:
         return "domain " + std::to_string(domain.id);
     }
 
+    // What the source has and this side lacks, if it is that.
+    std::string too_wide(const Mapping &mapping) const
+    {
+        return mapping.last <= settings_.input_last
+                   ? ""
+                   : ", which ends where aw-bits=" + std::to_string(std::bit_width(mapping.last)) +
+                         " would be needed";
+    }
+
     StagedDomain read_domain()
     {
         StagedDomain domain;
@@ -154,30 +164,30 @@ private:
         bool first = true;
         uint64_t previous_last = 0;
 
-        read_counted(reader_, settings_.max_mappings - mappings_, "mappings of " + name(domain),
-                     [&] {
-                         Mapping mapping;
-                         mapping.iova = reader_.number<uint64_t>();
-                         mapping.last = reader_.number<uint64_t>();
-                         mapping.phys = reader_.number<uint64_t>();
-                         mapping.flags = reader_.number<uint32_t>();
+        read_counted(
+            reader_, settings_.max_mappings - mappings_, "mappings of " + name(domain), [&] {
+                Mapping mapping;
+                mapping.iova = reader_.number<uint64_t>();
+                mapping.last = reader_.number<uint64_t>();
+                mapping.phys = reader_.number<uint64_t>();
+                mapping.flags = reader_.number<uint32_t>();
 
-                         if (settings_.check_mapping(mapping) != wire::Status::Ok ||
-                             (mapping.flags & ~known) != 0) {
-                             throw Refusal(name(domain) + " has an impossible mapping");
-                         }
-                         if (!first && mapping.iova <= previous_last) {
-                             throw Refusal(name(domain) + " has mappings out of order");
-                         }
-                         if (regions_overlap(settings_.regions, mapping.iova, mapping.last)) {
-                             throw Refusal(name(domain) + " maps a reserved region"); // RSV-4
-                         }
-                         domain.mappings.insert(mapping);
-                         mappings_++;
-                         check_memory(domain);
-                         first = false;
-                         previous_last = mapping.last;
-                     });
+                if (settings_.check_mapping(mapping) != wire::Status::Ok ||
+                    (mapping.flags & ~known) != 0) {
+                    throw Refusal(name(domain) + " has an impossible mapping" + too_wide(mapping));
+                }
+                if (!first && mapping.iova <= previous_last) {
+                    throw Refusal(name(domain) + " has mappings out of order");
+                }
+                if (regions_overlap(settings_.regions, mapping.iova, mapping.last)) {
+                    throw Refusal(name(domain) + " maps a reserved region"); // RSV-4
+                }
+                domain.mappings.insert(mapping);
+                mappings_++;
+                check_memory(domain);
+                first = false;
+                previous_last = mapping.last;
+            });
     }
 
     Reader reader_;

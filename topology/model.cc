@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "model.h"
 
+#include "leave_out.h"
 #include "text.h"
 
 #include "base/error.h"
@@ -59,7 +60,7 @@ public:
     // Root buses by (segment, first bus).
     const std::vector<size_t> &root_bus_order() const { return root_bus_order_; }
 
-    uint32_t owner_of(size_t root_bus) const { return owners_[root_bus]; }
+    const std::vector<uint32_t> &owners() const { return owners_; }
 
     uint32_t owner_of(const ViommuMmioEndpointDesc &endpoint) const
     {
@@ -99,6 +100,7 @@ private:
         check_array(machine_.iommus, machine_.iommu_count, "IOMMUs");
         check_array(machine_.root_buses, machine_.root_bus_count, "root buses");
         check_array(machine_.mmio_endpoints, machine_.mmio_endpoint_count, "MMIO endpoints");
+        check_array(machine_.functions, machine_.function_count, "functions");
     }
 
     void check_iommus()
@@ -295,6 +297,15 @@ std::vector<PciRange> subtract(const PciRange &whole, const std::set<PciId> &hol
     return rest;
 }
 
+void add_holes(std::set<PciId> &holes, const ViommuRootBusDesc &bus, const LeftOut &left_out)
+{
+    for (unsigned devfn = 0; devfn < left_out.functions.size(); devfn++) {
+        if (left_out.functions[devfn]) {
+            holes.emplace(bus.segment, static_cast<uint16_t>(bus.first_bus << 8 | devfn));
+        }
+    }
+}
+
 void add_window(std::vector<PciRange> &windows, const ViommuRootBusDesc &bus)
 {
     const auto first = static_cast<uint16_t>(bus.first_bus << 8);
@@ -334,19 +345,22 @@ Model::Model(const ViommuMachineDesc &machine)
             {iommu.name, iommu.kind, iommu.segment, iommu.requester_id, iommu.base, {}, {}});
     }
 
+    std::vector<LeftOut> left_out = find_left_out(machine, checked.owners());
+    std::set<PciId> holes = checked.iommu_functions();
     std::vector<std::vector<PciRange>> windows(machine.iommu_count);
     for (const size_t position : checked.root_bus_order()) {
         const ViommuRootBusDesc &bus = machine.root_buses[position];
-        const uint32_t owner = checked.owner_of(position);
-        root_bus_iommus_.emplace(bus.name, owner);
+        const uint32_t owner =
+            left_out[position].all ? VIOMMU_NO_IOMMU : checked.owners()[position];
         if (owner != VIOMMU_NO_IOMMU) {
             add_window(windows[owner], bus);
+            add_holes(holes, bus, left_out[position]);
         }
+        root_buses_.emplace(bus.name, RootBus{owner, left_out[position].functions});
     }
     for (size_t i = 0; i < machine.iommu_count; i++) {
         for (const PciRange &window : windows[i]) {
-            std::ranges::copy(subtract(window, checked.iommu_functions()),
-                              std::back_inserter(iommus_[i].ranges));
+            std::ranges::copy(subtract(window, holes), std::back_inserter(iommus_[i].ranges));
         }
     }
 
@@ -365,8 +379,14 @@ Model::Model(const ViommuMachineDesc &machine)
 
 uint32_t Model::root_bus_iommu(std::string_view name) const noexcept
 {
-    const auto found = root_bus_iommus_.find(name);
-    return found == root_bus_iommus_.end() ? VIOMMU_NO_IOMMU : found->second;
+    const auto found = root_buses_.find(name);
+    return found == root_buses_.end() ? VIOMMU_NO_IOMMU : found->second.iommu;
+}
+
+bool Model::left_out(std::string_view root_bus, uint8_t devfn) const noexcept
+{
+    const auto found = root_buses_.find(root_bus);
+    return found != root_buses_.end() && found->second.left_out[devfn];
 }
 
 } // namespace viommu::topology
@@ -405,4 +425,10 @@ uint32_t viommu_topology_root_bus_iommu(const ViommuTopology *topology, const ch
         return VIOMMU_NO_IOMMU;
     }
     return topology->model.root_bus_iommu(name);
+}
+
+bool viommu_topology_left_out(const ViommuTopology *topology, const char *root_bus,
+                              uint8_t devfn) noexcept
+{
+    return topology != nullptr && root_bus != nullptr && topology->model.left_out(root_bus, devfn);
 }

@@ -13,11 +13,12 @@
 //   are written.  Windows of one IOMMU that touch become one range: with identity
 //   IDs that says the same in fewer items.  The requester ID of every PCI IOMMU,
 //   the owner or not, is left out of every range, so that no IOMMU is ever an
-//   endpoint of another.
+//   endpoint of another.  So is what `leave-out` names (leave_out.h).
 #pragma once
 
 #include <viommu/topology.h>
 
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -73,9 +74,17 @@ public:
     // what fails to find the manager of a function lets it bypass.
     uint32_t root_bus_iommu(std::string_view name) const noexcept;
 
+    // Whether that function of the root bus itself is left out.  Allocates nothing.
+    bool left_out(std::string_view root_bus, uint8_t devfn) const noexcept;
+
 private:
+    struct RootBus {
+        uint32_t iommu;            // VIOMMU_NO_IOMMU if it leaves out all of the bus
+        std::bitset<256> left_out; // by device and function
+    };
+
     std::vector<Iommu> iommus_;
-    std::map<std::string, uint32_t, std::less<>> root_bus_iommus_;
+    std::map<std::string, RootBus, std::less<>> root_buses_;
 };
 
 } // namespace viommu::topology

@@ -88,6 +88,55 @@ bool parse_fields(std::string_view text, RegionFields &fields)
            parse_number(text.substr(second + 1), 10, fields.type);
 }
 
+// Of a list that is not empty.
+bool has_empty_element(std::string_view list)
+{
+    return list.front() == ':' || list.back() == ':' || list.find("::") != std::string_view::npos;
+}
+
+bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+// What QEMU allows as an id, and calls its root buses.
+bool is_name(std::string_view text)
+{
+    return !text.empty() && is_letter(text.front()) && std::ranges::all_of(text, [](char c) {
+        return is_letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+    });
+}
+
+// NAME or NAME/SLOT[.FUNCTION]; the entry's name points into `text` and has no end yet.
+bool parse_leave_out(std::string_view text, ViommuLeaveOut &entry)
+{
+    const size_t slash = text.find('/');
+    entry = {text.data(), slash != std::string_view::npos, 0, 0};
+    if (!is_name(text.substr(0, slash))) {
+        return false;
+    }
+    if (!entry.has_address) {
+        return true;
+    }
+    const std::string_view address = text.substr(slash + 1);
+    const size_t dot = address.find('.');
+    uint64_t slot = 0;
+    if (!parse_address(address.substr(0, dot), slot) || slot > 0x1f) {
+        return false;
+    }
+    entry.first_devfn = static_cast<uint8_t>(slot << 3);
+    entry.last_devfn = entry.first_devfn | 7;
+    if (dot != std::string_view::npos) {
+        uint8_t function = 0;
+        if (!parse_number(address.substr(dot + 1), 10, function) || function > 7) {
+            return false;
+        }
+        entry.first_devfn |= function;
+        entry.last_devfn = entry.first_devfn;
+    }
+    return true;
+}
+
 struct LayoutName {
     ViommuArrayLayout layout;
     const char *name;
@@ -170,7 +219,7 @@ size_t viommu_root_bus_split(char *text, const char **names, size_t cap, char *e
         copy_sentence("root-bus: the name is empty", error, error_size);
         return 0;
     }
-    if (all.front() == ':' || all.back() == ':' || all.find("::") != std::string_view::npos) {
+    if (has_empty_element(all)) {
         Sentence sentence;
         std::snprintf(sentence.data(), sentence.size(), "root-bus: '%s' contains an empty name",
                       Shown(all).text());
@@ -189,4 +238,62 @@ size_t viommu_root_bus_split(char *text, const char **names, size_t cap, char *e
         }
     }
     return colons + 1;
+}
+
+size_t viommu_leave_out_split(char *text, ViommuLeaveOut *entries, size_t cap, char *error,
+                              size_t error_size) noexcept
+{
+    using namespace viommu::topology;
+    using viommu::copy_sentence;
+    const std::string_view all = text;
+    if (all.empty()) {
+        copy_sentence("leave-out: the list is empty", error, error_size);
+        return 0;
+    }
+    Sentence sentence;
+    if (has_empty_element(all)) {
+        std::snprintf(sentence.data(), sentence.size(), "leave-out: '%s' contains an empty entry",
+                      Shown(all).text());
+        copy_sentence(sentence.data(), error, error_size);
+        return 0;
+    }
+    size_t count = 0;
+    for (size_t at = 0, end; at < all.size(); at = end + 1, count++) {
+        end = std::min(all.find(':', at), all.size());
+        ViommuLeaveOut entry;
+        if (!parse_leave_out(all.substr(at, end - at), entry)) {
+            std::snprintf(sentence.data(), sentence.size(),
+                          "leave-out: '%s' is neither a name nor ROOT-BUS/SLOT[.FUNCTION] with a "
+                          "hexadecimal slot",
+                          Shown(all.substr(at, end - at)).text());
+            copy_sentence(sentence.data(), error, error_size);
+            return 0;
+        }
+    }
+    if (cap < count) {
+        return count;
+    }
+    for (size_t at = 0, end; at < all.size(); at = end + 1) {
+        end = std::min(all.find(':', at), all.size());
+        parse_leave_out(all.substr(at, end - at), *entries++);
+        // What ends the name, and then the entry.
+        text[at + std::min(all.substr(at, end - at).find('/'), end - at)] = '\0';
+        text[end] = '\0';
+    }
+    return count;
+}
+
+bool viommu_leave_out_names(const ViommuLeaveOut *entries, size_t count,
+                            const ViommuFunctionDesc *function) noexcept
+{
+    const std::string_view bus = function->root_bus;
+    return std::any_of(entries, entries + count, [&](const ViommuLeaveOut &entry) {
+        const bool of_bus = bus == entry.name;
+        if (entry.has_address) {
+            return of_bus && function->on_root_bus && entry.first_devfn <= function->devfn &&
+                   function->devfn <= entry.last_devfn;
+        }
+        return of_bus || (function->on_root_bus && function->id != nullptr &&
+                          std::string_view(function->id) == entry.name);
+    });
 }

@@ -175,8 +175,9 @@ bool viommu_host_devices_check(Error **errp)
 
     for (guint i = 0; i < functions->len; i++) {
         PCIDevice *dev = g_ptr_array_index(functions, i);
+        ViommuPlace place = viommu_pci_dma_place(dev);
 
-        if (is_host_device(dev) && viommu_registry_manager_of_bus(pci_get_bus(dev)) &&
+        if (is_host_device(dev) && viommu_registry_manager_of_place(&place) &&
             !(with_space && g_hash_table_contains(with_space, dev))) {
             g_autofree char *name = viommu_device_name(DEVICE(dev));
 
@@ -188,7 +189,7 @@ bool viommu_host_devices_check(Error **errp)
     g_clear_pointer(&with_space, g_hash_table_destroy);
     for (guint i = 0; host_devices && i < host_devices->len; i++) {
         HostDevice *host = g_ptr_array_index(host_devices, i);
-        ViommuUnit *unit = viommu_registry_manager_of_bus(host->place.bus);
+        ViommuUnit *unit = viommu_registry_manager_of_place(&host->place);
 
         if (unit) {
             viommu_engine_raise_granule(unit->engine, host->page_sizes);

@@ -6,6 +6,7 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "hw/pci/pci_bridge.h"
 #include "hw/pci/pci_bus.h"
 #include "hw/pci/pci_device.h"
 #include "hw/pci/pci_host.h"
@@ -44,6 +45,46 @@ GPtrArray *viommu_model_root_buses(void)
     return buses;
 }
 
+static bool is_expander(PCIDevice *dev)
+{
+    PCIBus *sec;
+
+    QLIST_FOREACH(sec, &pci_get_bus(dev)->child, sibling) {
+        if (sec->parent_dev == dev && pci_bus_is_root(sec)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What users may name, but for the names of the root buses: @roots, in the same order. */
+static GArray *collect_functions(GPtrArray *buses, const ViommuRootBusDesc *roots)
+{
+    bool settled;
+    g_autoptr(GPtrArray) devices = viommu_pci_functions(buses, &settled);
+    GArray *functions = g_array_sized_new(false, false, sizeof(ViommuFunctionDesc),
+                                          devices->len);
+
+    for (guint i = 0; i < devices->len; i++) {
+        PCIDevice *dev = g_ptr_array_index(devices, i);
+        PCIBus *bus = pci_get_bus(dev);
+        ViommuFunctionDesc function = {
+            .id = DEVICE(dev)->id,
+            .on_root_bus = pci_bus_is_root(bus),
+            .devfn = dev->devfn,
+            .bridge = IS_PCI_BRIDGE(dev),
+            .expander = is_expander(dev),
+        };
+        guint root;
+
+        if (g_ptr_array_find(buses, viommu_pci_root_bus(bus), &root)) {
+            function.root_bus = roots[root].name;
+        }
+        g_array_append_val(functions, function);
+    }
+    return functions;
+}
+
 /*
  * A root bus owns the bus numbers from its own up to the next root bus's.
  * Both are properties, so what the model says never depends on how the guest
@@ -68,6 +109,7 @@ ViommuTopology *viommu_model_new(Error **errp)
         .no_mmio_transports = !transports->len,
     };
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GArray) functions = NULL;
     ViommuTopology *topology;
     char sentence[VIOMMU_SENTENCE];
 
@@ -84,6 +126,8 @@ ViommuTopology *viommu_model_new(Error **errp)
             .base = unit->on_mmio ? viommu_mmio_base(unit->transport) : 0,
             .root_buses = unit->root_bus_names,
             .root_bus_count = unit->root_bus_count,
+            .left_out = unit->left_out,
+            .left_out_count = unit->left_out_count,
         };
     }
     for (guint i = 0; i < buses->len; i++) {
@@ -113,6 +157,10 @@ ViommuTopology *viommu_model_new(Error **errp)
             };
         }
     }
+
+    functions = collect_functions(buses, roots);
+    machine.functions = (const ViommuFunctionDesc *)functions->data;
+    machine.function_count = functions->len;
 
     topology = viommu_topology_new(&machine, sentence, sizeof(sentence));
     if (!topology) {

@@ -42,6 +42,21 @@ char *viommu_pci_root_bus_name(PCIBus *root)
     return g_strdup(BUS(root)->name);
 }
 
+PCIBus *viommu_pci_root_bus(PCIBus *bus)
+{
+    while (!pci_bus_is_root(bus)) {
+        bus = pci_get_bus(bus->parent_dev);
+    }
+    return bus;
+}
+
+bool viommu_pci_is_root_function(const ViommuPlace *place)
+{
+    PCIDevice *dev = place->bus->devices[place->devfn];
+
+    return pci_bus_is_root(place->bus) && !(dev && IS_PCI_BRIDGE(dev));
+}
+
 typedef struct Search {
     uint16_t bdf;
     PCIDevice *function;        /* has the ID as its own */

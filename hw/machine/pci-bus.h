@@ -22,6 +22,15 @@ ViommuPlace viommu_pci_dma_place(PCIDevice *dev);
  */
 char *viommu_pci_root_bus_name(PCIBus *root);
 
+/* The root bus that @bus is, or is behind. */
+PCIBus *viommu_pci_root_bus(PCIBus *bus);
+
+/*
+ * True if what does DMA from @place is a function of a root bus, not what a bridge
+ * there forwards.
+ */
+bool viommu_pci_is_root_function(const ViommuPlace *place);
+
 /*
  * Who has requester ID @bdf now, on any of @root_buses: the place under which
  * it does DMA, and the function; @dev is NULL if the ID belongs to no function

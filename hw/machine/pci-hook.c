@@ -18,17 +18,21 @@
 static AddressSpace *get_address_space(PCIBus *bus, void *opaque, int devfn)
 {
     ViommuPlace place = { .bus = bus, .devfn = devfn };
-    AddressSpace *as;
 
     viommu_host_devices_take_space(bus, &place);
     /* W9: an IOMMU's own rings are never translated, by itself or another. */
     if (viommu_registry_is_unit(&place)) {
         return &address_space_memory;
     }
-    as = viommu_registry_address_space(place);
-    /* vhost takes any other answer to mean that there is an IOMMU to ask. */
-    return viommu_registry_topology() && !viommu_registry_managed(place)
-           ? &address_space_memory : as;
+    /*
+     * vhost and VFIO take any other answer to mean that there is an IOMMU; VFIO asks
+     * only once.
+     */
+    if (viommu_registry_topology() ? !viommu_registry_manager_of_place(&place)
+                                   : viommu_registry_to_be_left_out(&place)) {
+        return &address_space_memory;
+    }
+    return viommu_registry_address_space(place);
 }
 
 static bool set_iommu_device(PCIBus *bus, void *opaque, int devfn,

@@ -52,14 +52,15 @@ static ViommuUnit *manager_of_id(uint32_t id)
     return NULL;
 }
 
-ViommuUnit *viommu_registry_manager_of_bus(PCIBus *root)
+ViommuUnit *viommu_registry_manager_of_place(const ViommuPlace *place)
 {
-    g_autofree char *name = NULL;
+    g_autofree char *name =
+        viommu_pci_root_bus_name(viommu_pci_root_bus(place->bus));
 
-    while (!pci_bus_is_root(root)) {
-        root = pci_get_bus(root->parent_dev);
+    if (viommu_pci_is_root_function(place) &&
+        viommu_topology_left_out(registry.topology, name, place->devfn)) {
+        return NULL;
     }
-    name = viommu_pci_root_bus_name(root);
     for (guint i = 0; i < registry.units->len; i++) {
         ViommuUnit *unit = g_ptr_array_index(registry.units, i);
 
@@ -71,10 +72,33 @@ ViommuUnit *viommu_registry_manager_of_bus(PCIBus *root)
     return NULL;
 }
 
+bool viommu_registry_to_be_left_out(const ViommuPlace *place)
+{
+    PCIDevice *dev = place->bus->devices[place->devfn];
+    g_autofree char *name =
+        viommu_pci_root_bus_name(viommu_pci_root_bus(place->bus));
+    ViommuFunctionDesc function = {
+        .id = dev ? DEVICE(dev)->id : NULL,
+        .root_bus = name,
+        .on_root_bus = viommu_pci_is_root_function(place),
+        .devfn = place->devfn,
+    };
+
+    for (guint i = 0; registry.units && i < registry.units->len; i++) {
+        ViommuUnit *unit = g_ptr_array_index(registry.units, i);
+
+        if (viommu_leave_out_names(unit->left_out, unit->left_out_count,
+                                   &function)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static ViommuUnit *manager_of(const ViommuSpace *space)
 {
     return space->place.bus
-           ? viommu_registry_manager_of_bus(space->place.bus)
+           ? viommu_registry_manager_of_place(&space->place)
            : manager_of_id(viommu_registry_endpoint_id(space));
 }
 

@@ -52,8 +52,14 @@ AddressSpace *viommu_registry_address_space(ViommuPlace place);
 /* NULL if there is none. */
 ViommuSpace *viommu_registry_space_at(const ViommuPlace *place);
 
-/* The IOMMU that manages what is on @bus, NULL if none.  With the model in place. */
-ViommuUnit *viommu_registry_manager_of_bus(PCIBus *bus);
+/* The IOMMU that manages @place of PCI, NULL if none.  With the model in place. */
+ViommuUnit *viommu_registry_manager_of_place(const ViommuPlace *place);
+
+/*
+ * True if an IOMMU is told to leave out what does DMA from @place; for the time before
+ * the model is in place.
+ */
+bool viommu_registry_to_be_left_out(const ViommuPlace *place);
 
 /* True if an IOMMU manages @place. */
 bool viommu_registry_managed(ViommuPlace place);

@@ -37,6 +37,8 @@ struct ViommuUnit {
     bool on_mmio;
     const char **root_bus_names;
     size_t root_bus_count;      /* 0: what no other unit names */
+    ViommuLeaveOut *left_out;
+    size_t left_out_count;
     uint32_t index;             /* in the model */
     unsigned switches;          /* of the memory topology; whoever counts sets it to 0 */
 };

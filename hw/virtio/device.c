@@ -300,7 +300,8 @@ static void viommu_device_realize(DeviceState *dev, Error **errp)
     if (!find_transport(s, errp)) {
         return;
     }
-    if (!viommu_properties_root_bus(s, errp)) {
+    if (!viommu_properties_root_bus(s, errp) ||
+        !viommu_properties_leave_out(s, errp)) {
         return;
     }
     s->unit.device = OBJECT(s);
@@ -346,6 +347,8 @@ static void viommu_instance_finalize(Object *obj)
     g_free(s->resv_regions);
     g_free(s->unit.root_bus_names);
     g_free(s->root_bus_text);
+    g_free(s->unit.left_out);
+    g_free(s->leave_out_text);
     g_free(s->array);
 }
 

@@ -37,6 +37,8 @@ struct VirtIOIOMMU {
     uint32_t nr_resv_regions;
     char *root_bus;
     char *root_bus_text;        /* the same, taken apart; see unit */
+    char *leave_out;
+    char *leave_out_text;       /* likewise */
     ViommuArrayLayout topology;
     size_t config_limit;        /* most that the transport's window shows */
 
@@ -87,6 +89,9 @@ ViommuRegion *viommu_properties_regions(VirtIOIOMMU *s, size_t *count);
 /* Splits "root-bus".  Whether buses of these names exist is known when the machine is
  * complete. */
 bool viommu_properties_root_bus(VirtIOIOMMU *s, Error **errp);
+
+/* Splits "leave-out", likewise. */
+bool viommu_properties_leave_out(VirtIOIOMMU *s, Error **errp);
 
 /* stats.c */
 

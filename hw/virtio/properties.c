@@ -159,6 +159,26 @@ bool viommu_properties_root_bus(VirtIOIOMMU *s, Error **errp)
     return true;
 }
 
+bool viommu_properties_leave_out(VirtIOIOMMU *s, Error **errp)
+{
+    char sentence[256];
+
+    if (!s->leave_out) {
+        return true;
+    }
+    s->leave_out_text = g_strdup(s->leave_out);
+    s->unit.left_out_count = viommu_leave_out_split(s->leave_out_text, NULL, 0,
+                                                    sentence, sizeof(sentence));
+    if (!s->unit.left_out_count) {
+        error_setg(errp, "%s", sentence);
+        return false;
+    }
+    s->unit.left_out = g_new(ViommuLeaveOut, s->unit.left_out_count);
+    viommu_leave_out_split(s->leave_out_text, s->unit.left_out,
+                           s->unit.left_out_count, sentence, sizeof(sentence));
+    return true;
+}
+
 static const Property viommu_properties[] = {
     DEFINE_PROP_LINK("primary-bus", VirtIOIOMMU, primary_bus,
                      TYPE_PCI_BUS, PCIBus *),
@@ -169,6 +189,7 @@ static const Property viommu_properties[] = {
     DEFINE_PROP_ARRAY("reserved-regions", VirtIOIOMMU, nr_resv_regions,
                       resv_regions, prop_region, ViommuRegion),
     DEFINE_PROP_STRING("root-bus", VirtIOIOMMU, root_bus),
+    DEFINE_PROP_STRING("leave-out", VirtIOIOMMU, leave_out),
     DEFINE_PROP("topology", VirtIOIOMMU, topology, prop_layout,
                 ViommuArrayLayout),
     DEFINE_PROP_UINT64("max-mappings", VirtIOIOMMU, max_mappings,
@@ -189,6 +210,8 @@ static const struct {
     { "aw-bits", "width of I/O virtual addresses (32 to 64)" },
     { "root-bus", "root buses that are managed, joined by ':' (default: all "
                   "that no other IOMMU names)" },
+    { "leave-out", "what bypasses all the same, joined by ':': ids of devices, "
+                   "ROOT-BUS/SLOT[.FUNCTION], root buses" },
     { "max-mappings", "most mappings in all domains together" },
     { "max-domains", "most domains" },
     { "max-memory", "most host memory for domains and mappings" },

@@ -39,6 +39,19 @@ const char *viommu_array_layout_name(ViommuArrayLayout layout) VIOMMU_NOEXCEPT;
 size_t viommu_root_bus_split(char *text, const char **names, size_t cap,
                              char *error, size_t error_size) VIOMMU_NOEXCEPT;
 
+/* `leave-out`: entries separated by ':', each NAME or ROOT-BUS/SLOT[.FUNCTION] with a
+ * hexadecimal slot.  Returns how many there are, 0 if the text is refused.  If `cap`
+ * suffices, ends each name with a NUL in `text` and lets `entries` point there; else
+ * changes nothing. */
+size_t viommu_leave_out_split(char *text, ViommuLeaveOut *entries, size_t cap,
+                              char *error, size_t error_size) VIOMMU_NOEXCEPT;
+
+/* True if one of the entries leaves the function out, by its address, the id of its
+ * device or its root bus.  Whether all of them make sense in the machine is another
+ * question, which viommu_topology_new() answers. */
+bool viommu_leave_out_names(const ViommuLeaveOut *entries, size_t count,
+                            const ViommuFunctionDesc *function) VIOMMU_NOEXCEPT;
+
 #ifdef __cplusplus
 }
 #endif

@@ -38,6 +38,8 @@ typedef struct ViommuIommuDesc {
     const char *const *root_buses; /* root buses, or VIOMMU_PLATFORM_BUS,
                                       claimed by name */
     size_t root_bus_count; /* 0: takes all that nobody claims (one IOMMU may) */
+    const ViommuLeaveOut *left_out; /* of what it would manage */
+    size_t left_out_count;
 } ViommuIommuDesc;
 
 typedef struct ViommuRootBusDesc {
@@ -64,11 +66,14 @@ typedef struct ViommuMachineDesc {
     const ViommuMmioEndpointDesc *mmio_endpoints;
     size_t mmio_endpoint_count;
     bool no_mmio_transports; /* VIOMMU_PLATFORM_BUS has nothing to claim */
+    const ViommuFunctionDesc *functions; /* what `left_out` may name */
+    size_t function_count;
 } ViommuMachineDesc;
 
 /* Builds the model; the description is copied.  On conflict (a root bus
  * claimed twice or unknown, overlapping windows, two takers of the rest, an
- * IOMMU twice at one address, an MMIO IOMMU that is its own endpoint, ...)
+ * IOMMU twice at one address, an MMIO IOMMU that is its own endpoint, something
+ * left out that is not there or that another IOMMU manages, ...)
  * returns NULL and one sentence that names the devices.  Under the big lock;
  * the result is immutable and may be read by any thread. */
 ViommuTopology *viommu_topology_new(const ViommuMachineDesc *machine, char *error,
@@ -79,10 +84,16 @@ void viommu_topology_free(ViommuTopology *topology) VIOMMU_NOEXCEPT;
 bool viommu_topology_manages(const ViommuTopology *topology, uint32_t iommu,
                              uint32_t id) VIOMMU_NOEXCEPT;
 
-/* The IOMMU that manages the root bus of that name, or VIOMMU_NO_IOMMU.  Neither
- * this nor viommu_topology_manages() can fail: they allocate nothing. */
+/* The IOMMU that manages the root bus of that name and what is behind its bridges, or
+ * VIOMMU_NO_IOMMU.  Neither this nor those beside it can fail: they allocate nothing. */
 uint32_t viommu_topology_root_bus_iommu(const ViommuTopology *topology,
                                         const char *name) VIOMMU_NOEXCEPT;
+
+/* True if that IOMMU leaves out DMA of the function `devfn` of the root bus: of one
+ * that is no bridge, for what a bridge forwards under its own ID is never left out
+ * alone. */
+bool viommu_topology_left_out(const ViommuTopology *topology, const char *root_bus,
+                              uint8_t devfn) VIOMMU_NOEXCEPT;
 
 /* Everything of a VIOT table that follows the standard 36-byte ACPI header.
  * Returns its size; writes it if `cap` suffices; 0 if the table cannot be

@@ -64,6 +64,25 @@ typedef struct ViommuRange {
     uint64_t last;
 } ViommuRange;
 
+/* One entry of `leave-out`: a function by the device's id, one or all eight of a slot
+ * by address, or a root bus with all that is on it and behind its bridges. */
+typedef struct ViommuLeaveOut {
+    const char *name;  /* of a root bus, if there is an address; else of either */
+    bool has_address;
+    uint8_t first_devfn; /* of the address */
+    uint8_t last_devfn;
+} ViommuLeaveOut;
+
+/* A PCI function. */
+typedef struct ViommuFunctionDesc {
+    const char *id;       /* of the device, NULL if it has none */
+    const char *root_bus; /* the one that it is on or behind */
+    bool on_root_bus;     /* else behind a bridge */
+    uint8_t devfn;
+    bool bridge;          /* to a bus that the guest numbers */
+    bool expander;        /* makes a root bus */
+} ViommuFunctionDesc;
+
 /* Something that readers may still look at; see ViommuCallbacks.defer. */
 typedef struct ViommuDeferred {
     void *link[2]; /* the caller's, from defer() until it calls reclaim() */

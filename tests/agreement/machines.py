@@ -58,6 +58,7 @@ class Function:
     virtual_functions: int = 0  # how many it can show
     enabled_vfs: int = 0
     claims: list = None  # IOMMU: the root buses that it names
+    left_out: list = field(default_factory=list)  # IOMMU: entries
     options: str = ""
 
     @property
@@ -89,6 +90,7 @@ class Transported:
     place: int  # address of the transport
     translated: bool = False  # iommu_platform
     claims: list = None
+    left_out: list = field(default_factory=list)
     options: str = ""
     rid = None
 
@@ -108,6 +110,9 @@ class Machine:
         self.iommus = []
         self._grow_roots()
         self._add_iommus()
+        self.out_functions, self.out_roots = set(), []
+        # Of its own, so that machines without it are those that they were.
+        self._leave_out(random.Random(f"leave-out {arch} {seed}"))
         self.order = self._option_order()
         self.number_buses()
 
@@ -259,6 +264,49 @@ class Machine:
                 iommu.options += ",root-bus=" + ":".join(root.name for root in claim)
             self.iommus.append(iommu)
 
+    def _leave_out(self, rng):
+        """What single IOMMUs leave out: (requester IDs, whole root buses)."""
+        for i, iommu in enumerate(self.iommus):
+            for root in self.roots:
+                if self.manager(root) != 1 + i or rng.randrange(100) < 50:
+                    continue
+                claimed = iommu.claims is not None and root in iommu.claims
+                if not claimed and rng.randrange(100) < (5 if root is self.pcie0 else 25):
+                    iommu.left_out.append(root.name)
+                    self.out_roots.append(root)
+                    continue
+                self._leave_functions_out(rng, iommu, root)
+            if iommu.left_out:
+                rng.shuffle(iommu.left_out)
+                iommu.options += ",leave-out=" + ":".join(iommu.left_out)
+
+    def _leave_functions_out(self, rng, iommu, root):
+        iommus = {f.devfn for f in self.iommus if f.rid is not None and root is self.pcie0}
+        bridges = {f.devfn for f in root.functions if f.secondary}
+        named = {f.devfn: f.name for f in root.functions
+                 if not f.secondary and f.driver != "pxb-pcie" and f.devfn not in iommus}
+        out = set()
+        # A transport shows no more than 256 bytes of a config space: of an array, 13 items.
+        for _ in range(rng.randint(1, 4 if iommu.rid is not None else 1)):
+            # What is there, or anywhere; rarely next to what must stay.
+            there = [*named, *(BUILT_IN[self.arch] if root is self.pcie0 else ())]
+            devfn = rng.choice(there) if there and rng.randrange(3) else rng.randrange(256)
+            slot = set(range(devfn & 0xf8, (devfn & 0xf8) + 8))
+            if rng.randrange(3) == 0 and not slot & (bridges | out):
+                iommu.left_out.append(f"{root.name}/{devfn >> 3:x}")
+                out |= slot
+            elif devfn not in iommus | bridges | out:
+                by_name = devfn in named and rng.randrange(2)
+                iommu.left_out.append(named[devfn] if by_name else
+                                      f"{root.name}/{devfn >> 3:x}.{devfn & 7}")
+                out.add(devfn)
+        self.out_functions |= {root.number << 8 | devfn for devfn in out}
+
+    def is_left_out(self, rid, root):
+        """Whether what has this ID, on or behind the root bus, bypasses: never what is behind
+        a bridge, whatever its number, unless all of the root bus does."""
+        return root in self.out_roots or (rid >> 8 == root.number and rid in self.out_functions)
+
     # --- what QEMU is told ---------------------------------------------------------------
 
     def _option_order(self):
@@ -337,7 +385,7 @@ class Machine:
         for root in self.roots:
             manager = self.manager(root)
             for rid in range(root.number << 8, (root.last + 1) << 8):
-                owners[rid] = manager
+                owners[rid] = 0 if self.is_left_out(rid, root) else manager
         for iommu in self.iommus:
             if iommu.rid is not None:
                 owners[iommu.rid] = 0
@@ -359,7 +407,8 @@ class Machine:
         """{requester ID: 1 + the index of the IOMMU whose endpoint it is}."""
         owners = self.owners()
         return {rid: owners[rid] for rid, root in self.existing().items()
-                if owners[rid] and owners[rid] == self.manager(root)}
+                if owners[rid] and owners[rid] == self.manager(root) and
+                root not in self.out_roots}
 
     def transports(self):
         """{transport's address: (1 + the index of its IOMMU, endpoint ID)}."""

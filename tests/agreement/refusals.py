@@ -38,6 +38,59 @@ ANYWHERE = [
     ("unknown-array", f"{IOMMU},id=one,topology=v1", ["topology", "v1"]),
     ("array-without-a-name", f"{IOMMU},id=one,topology=", ["topology"]),
 ]
+PORT = "-device pcie-root-port,id=port0,bus=pcie.0,addr=5.0"
+FORM = "is neither a name nor ROOT-BUS/SLOT[.FUNCTION] with a hexadecimal slot"
+ON_PCIE0 = "on root bus pcie.0 itself, or behind an expander bridge with bypass_iommu=on"
+
+
+def leaves_out(entries, options=""):
+    return f"{IOMMU},id=one,addr=2.0,leave-out={entries} {options}"
+
+
+# The whole sentence each.
+LEAVE_OUT = [
+    ("empty", leaves_out(""), "leave-out: the list is empty"),
+    ("empty-entry", leaves_out("a::b"), "leave-out: 'a::b' contains an empty entry"),
+    ("address-as-lspci-has-it", leaves_out("00:03.0"), f"leave-out: '00' {FORM}"),
+    ("address-without-a-bus", leaves_out("3.0"), f"leave-out: '3.0' {FORM}"),
+    ("slot-too-large", leaves_out("pcie.0/20"), f"leave-out: 'pcie.0/20' {FORM}"),
+    ("function-too-large", leaves_out("pcie.0/3.8"), f"leave-out: 'pcie.0/3.8' {FORM}"),
+    ("nobody", leaves_out("disk0"), "IOMMU one leaves out disk0, but no PCI function has that id"),
+    ("no-root-bus", leaves_out("port0/0", PORT),
+     "IOMMU one leaves out port0/0, but there is no root bus port0"),
+    ("behind-a-port", leaves_out("edu0", f"{PORT} -device edu,id=edu0,bus=port0"),
+     "IOMMU one leaves out edu0, which is behind a bridge, where the guest chooses the bus number: "
+     f"put it {ON_PCIE0}"),
+    ("behind-an-expander", leaves_out("edu0", f"{PXB} -device pcie-root-port,id=port0,bus=pxb "
+                                              "-device edu,id=edu0,bus=port0"),
+     "IOMMU one leaves out edu0, which is behind a bridge, where the guest chooses the bus number: "
+     "put it on root bus pcie.0 itself, or leave out pxb with all behind it"),
+    ("port", leaves_out("port0", PORT),
+     "IOMMU one leaves out port0, a bridge, but the guest chooses the bus numbers behind it: put "
+     f"what is to bypass {ON_PCIE0}"),
+    ("slot-of-a-port", leaves_out("pcie.0/5", PORT),
+     "IOMMU one leaves out pcie.0/5, where bridge port0 is, but the guest chooses the bus numbers "
+     f"behind it: put what is to bypass {ON_PCIE0}"),
+    ("conventional-bridge", leaves_out("pcie.0/5.0", "-device pci-bridge,bus=pcie.0,addr=5.0,"
+                                                     "chassis_nr=1"),
+     "IOMMU one leaves out pcie.0/5.0, where bridge pcie.0/5.0 is, but the guest chooses the bus "
+     f"numbers behind it: put what is to bypass {ON_PCIE0}"),
+    ("itself", leaves_out("one"),
+     "IOMMU one leaves out one, but that is an IOMMU, which no IOMMU manages"),
+    ("another-iommu", leaves_out("pcie.0/3.0", f"{PXB} {IOMMU},id=two,addr=3.0,root-bus=pxb"),
+     "IOMMU one leaves out pcie.0/3.0, but that is an IOMMU, which no IOMMU manages"),
+    ("of-another-iommu", leaves_out("pxb", f"{PXB} {IOMMU},id=two,root-bus=pxb"),
+     "IOMMU one leaves out pxb, but root bus pxb is managed by IOMMU two"),
+    ("of-a-bypassed-bus", leaves_out("pxb/0.0", BYPASSED),
+     "IOMMU one leaves out pxb/0.0, but root bus pxb is managed by no IOMMU"),
+    ("twice", leaves_out("edu0:pcie.0/3", "-device edu,id=edu0,bus=pcie.0,addr=3.1"),
+     "IOMMU one leaves out pcie.0/3 twice: with edu0 before"),
+    ("claimed", f"{PXB} {IOMMU},id=one,root-bus=pcie.0:pxb,leave-out=pxb",
+     "IOMMU one leaves out pxb, a root bus that it claims"),
+    ("two-meanings", leaves_out("pcie.0", "-device edu,id=pcie.0,bus=pcie.0"),
+     "IOMMU one leaves out pcie.0, which is the name of a root bus and the id of a device"),
+]
+ANYWHERE += [(f"leave-out-{name}", options, [sentence]) for name, options, sentence in LEAVE_OUT]
 BOTH = ["one", "other", "pcie.0"]
 Q35 = [
     ("intel-iommu-before", f"-device intel-iommu,id=other {IOMMU},id=one", BOTH),

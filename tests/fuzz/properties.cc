@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Any text as the value of `reserved-regions`, `topology` and `root-bus`, beside a
-// reading that takes it apart into strings and looks at each digit.  A sentence
+// Any text as the value of `reserved-regions`, `topology`, `root-bus` and `leave-out`,
+// beside a reading that takes it apart into strings and looks at each digit.  A sentence
 // is compared up to where the caller's room ends.  What is between commas are
 // elements of `reserved-regions`; those that are right are collected with the
 // machine's region, and the result is asked for every address where something
@@ -218,6 +218,87 @@ void check_root_bus(const std::string &text, size_t room, size_t cap)
     }
 }
 
+struct EntryRead {
+    bool right;
+    std::string name;
+    bool has_address;
+    unsigned first, last;
+};
+
+EntryRead read_entry(const std::string &text)
+{
+    const std::string letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    const std::string others = "0123456789-._";
+    const Fields halves = split(text, '/');
+    const std::string &name = halves[0];
+    EntryRead entry{false, name, halves.size() > 1, 0, 0};
+    if (name.empty() || letters.find(name[0]) == std::string::npos ||
+        name.find_first_not_of(letters + others) != std::string::npos || halves.size() > 2) {
+        return entry;
+    }
+    if (entry.has_address) {
+        const Fields numbers = split(halves[1], '.');
+        const auto slot = address(numbers[0]);
+        const auto function = number(numbers.size() > 1 ? numbers[1] : "0", 10, UINT8_MAX);
+        if (numbers.size() > 2 || !slot || *slot > 31 || !function || *function > 7) {
+            return entry;
+        }
+        entry.first = static_cast<unsigned>(*slot * 8 + *function);
+        entry.last = numbers.size() > 1 ? entry.first : entry.first + 7;
+    }
+    entry.right = true;
+    return entry;
+}
+
+void check_leave_out(const std::string &text, size_t room, size_t cap)
+{
+    std::string refusal;
+    std::vector<EntryRead> expected;
+    const Fields fields = split(text, ':');
+    if (text.empty()) {
+        refusal = "leave-out: the list is empty";
+    } else if (std::find(fields.begin(), fields.end(), "") != fields.end()) {
+        refusal = "leave-out: '" + shown(text) + "' contains an empty entry";
+    } else {
+        for (const std::string &field : fields) {
+            expected.push_back(read_entry(field));
+            if (!expected.back().right) {
+                refusal =
+                    "leave-out: '" + shown(field) +
+                    "' is neither a name nor ROOT-BUS/SLOT[.FUNCTION] with a hexadecimal slot";
+                break;
+            }
+        }
+    }
+
+    const std::vector<char> before = c_string(text);
+    std::vector<char> bytes = before;
+    std::vector<ViommuLeaveOut> entries(cap);
+    Room sentence(room);
+    const size_t count =
+        viommu_leave_out_split(bytes.data(), entries.data(), cap, sentence.data(), sentence.size());
+    FUZZ_CHECK_EQ(count, refusal.empty() ? expected.size() : 0);
+    sentence.check(refusal);
+    const size_t written = count <= cap ? count : 0;
+    if (written == 0) {
+        FUZZ_CHECK(bytes == before);
+    }
+    for (size_t i = 0; i < cap; i++) {
+        if (i >= written) {
+            FUZZ_CHECK(entries[i].name == nullptr);
+            continue;
+        }
+        FUZZ_CHECK(entries[i].name == expected[i].name);
+        FUZZ_CHECK(entries[i].name >= bytes.data() && entries[i].name < &bytes.back());
+        FUZZ_CHECK_EQ(entries[i].has_address, expected[i].has_address);
+        FUZZ_CHECK_EQ(entries[i].first_devfn, expected[i].first);
+        FUZZ_CHECK_EQ(entries[i].last_devfn, expected[i].last);
+        const ViommuFunctionDesc function{
+            expected[i].name.c_str(), "no such bus", true, 0, false, false};
+        FUZZ_CHECK_EQ(viommu_leave_out_names(&entries[i], 1, &function), !entries[i].has_address);
+    }
+}
+
 // The type of the first region that has the address, or none.
 std::optional<unsigned> type_at(const std::vector<ViommuRegion> &regions, uint64_t at)
 {
@@ -294,6 +375,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     check_layout(text, sentence_room);
     check_root_bus(text, sentence_room, cap);
+    check_leave_out(text, sentence_room, cap);
     check_collection(text, cap, machine);
     return 0;
 }

@@ -142,6 +142,11 @@ def machines():
         for iommus in ([], [bytes([0, 8, 0])]):
             yield (bytes([len(iommus), 2, 0]) + b"".join(iommus) +
                    bytes([0x00, 0x00, 0x20, first]) + bytes([0, 0, 0, 0]))
+    # One IOMMU, one window of 32 buses, all with room; then two functions and one entry.
+    machine = bytes([1, 1, 0, 0, 8, 0, 0x08, 0, 0x1f]) + bytes(6)
+    for function in (bytes([0, 0, 0x18]), bytes([8, 0, 0x18]), bytes([16, 0, 0x18])):
+        for entry in ([0, 0x18, 0], [48, 0x18, 0], [56, 0x18, 0], [16, 0, 0], [48, 8, 0]):
+            yield machine + bytes([2, 1]) + function + bytes([1, 0, 0x20]) + bytes(entry)
     yield from anything([40, 90, 200])
 
 
@@ -153,9 +158,11 @@ def texts():
                for kind in (types if start == "0" and last == "0x1000" else types[:2])]
     several = [",".join(regions[first:first + 5]) for first in range(0, len(regions), 5)]
     names = ["", "pcie.0", "pcie.0:pxb1", "a:b:c:d", ":", "::", "a:", ":a", "a::b", "pxb\n:"]
+    entries = ["disk0", "pcie.0/3", "pcie.0/3.0:a:b/1f.7", "a/0x1f.07", "a/20", "a/3.8", "a/", "/3",
+               "0a", "a/3.", "a/3.0.0", "a:b/:c", "a/x", "a b", "f" * 150 + "/"]
     layouts = ["off", "v2", "v3", "v1", "V2", "v22", "v"]
     long = ["f" * 128, "f" * 129, "0" * 300 + ":0:0", "a:" * 150, "a" * 200 + "::"]
-    for number, text in enumerate(regions + several + names + layouts + long):
+    for number, text in enumerate(regions + several + names + entries + layouts + long):
         for room in (0, 1, 40, 255):
             # Room for a sentence, for names and regions, then which region the machine has.
             yield bytes([room, number % 8, number % 3]) + text.encode()

@@ -5,9 +5,11 @@
 // and device tree are read back by the decoders of the unit tests.
 //
 //   numbers of IOMMUs, root buses, endpoints (1 each), { their fields } ...,
-//   rooms for what is written
+//   rooms for what is written; if there is more, the same machine with
+//   functions, of which IOMMUs leave some out (machine_rules.h), and rooms again
 #include "check.h"
 #include "input.h"
+#include "machine_rules.h"
 #include "owners.h"
 
 #include <libfdt.h>
@@ -28,16 +30,11 @@
 namespace
 {
 
-using viommu::fuzz::Input;
+using namespace viommu::fuzz;
 using namespace viommu::test;
 
 constexpr size_t kErrorSize = 400;
 constexpr const char *kPciHost = "/pcie";
-constexpr std::array<uint16_t, 4> kSegments{0, 1, 2, VIOMMU_SEGMENT_MMIO};
-constexpr std::array<uint64_t, 4> kBases{0x0a000000, 0x0a000200, 0x10000000000, 0};
-constexpr std::array<const char *, 8> kBusNames{
-    "pcie.0", "pxb1", "pxb2", "pxb3", "pxb4", VIOMMU_PLATFORM_BUS, "", nullptr};
-constexpr std::array<const char *, 4> kNames{"iommu0", "iommu1", "", nullptr};
 
 // Errors are one sentence, cut where the room ends, and nothing beyond.
 class Sentence
@@ -68,219 +65,6 @@ public:
 private:
     std::array<char, kErrorSize + 8> text_;
     size_t room_;
-};
-
-struct MachineBytes {
-    explicit MachineBytes(Input &input)
-    {
-        const size_t iommu_count = input.below(6);
-        const size_t bus_count = input.below(8);
-        const size_t endpoint_count = input.below(6);
-        no_transports = endpoint_count == 0 && bus_count % 2 != 0;
-        claims.reserve(iommu_count);
-        for (size_t i = 0; i < iommu_count; i++) {
-            iommus.push_back(iommu(input));
-        }
-        for (size_t i = 0; i < bus_count; i++) {
-            const uint8_t flags = input.byte();
-            const uint8_t first = input.byte();
-            const auto size = static_cast<uint8_t>((flags & 8) != 0 ? input.byte() : 15);
-            // Now and then the window is inverted by the carry.
-            buses.push_back({kBusNames[flags >> 5], kSegments[flags % 4], first,
-                             static_cast<uint8_t>(first + size), (flags & 16) != 0});
-        }
-        for (size_t i = 0; i < endpoint_count; i++) {
-            const uint8_t flags = input.byte();
-            endpoints.push_back({kNames[flags % 4],
-                                 static_cast<uint16_t>((flags & 4) != 0 ? 0xffff : i),
-                                 (flags & 8) != 0 ? kBases[flags >> 6] : 0x0b000000 + 0x200 * i,
-                                 (flags & 16) != 0 ? VIOMMU_NO_IOMMU : input.byte() % 7u});
-        }
-    }
-
-    ViommuMachineDesc desc() const
-    {
-        return {iommus.data(),    iommus.size(),    buses.data(), buses.size(),
-                endpoints.data(), endpoints.size(), no_transports};
-    }
-
-    std::vector<ViommuIommuDesc> iommus;
-    std::vector<ViommuRootBusDesc> buses;
-    std::vector<ViommuMmioEndpointDesc> endpoints;
-    bool no_transports;
-    std::vector<std::vector<const char *>> claims;
-
-private:
-    ViommuIommuDesc iommu(Input &input)
-    {
-        const uint8_t flags = input.byte();
-        std::vector<const char *> names;
-        for (size_t count = flags % 4; count > 0; count--) {
-            names.push_back(input.one_of(kBusNames));
-        }
-        claims.push_back(std::move(names));
-        const bool mmio = (flags & 4) != 0;
-        return {kNames[(flags >> 3) % 4],
-                mmio ? VIOMMU_IOMMU_MMIO : VIOMMU_IOMMU_PCI,
-                kSegments[flags >> 6],
-                input.number<uint16_t>(),
-                mmio ? input.one_of(kBases) : 0,
-                claims.back().data(),
-                claims.back().size()};
-    }
-};
-
-/* The rules, once more */
-
-class Rules
-{
-public:
-    explicit Rules(const MachineBytes &machine) : machine_(machine) {}
-
-    bool allowed() const { return iommus_allowed() && buses_allowed() && endpoints_allowed(); }
-
-    // Of an allowed machine.
-    uint32_t taker() const
-    {
-        for (uint32_t i = 0; i < machine_.iommus.size(); i++) {
-            if (machine_.iommus[i].root_bus_count == 0) {
-                return i;
-            }
-        }
-        return VIOMMU_NO_IOMMU;
-    }
-
-    uint32_t owner(const ViommuRootBusDesc &bus) const
-    {
-        for (uint32_t i = 0; i < machine_.iommus.size(); i++) {
-            if (claims(i, bus.name) && bus.name != kPlatform) {
-                return i;
-            }
-        }
-        return bus.bypass ? VIOMMU_NO_IOMMU : taker();
-    }
-
-    uint32_t owner(const ViommuMmioEndpointDesc &endpoint) const
-    {
-        if (endpoint.iommu != VIOMMU_NO_IOMMU) {
-            return endpoint.iommu;
-        }
-        for (uint32_t i = 0; i < machine_.iommus.size(); i++) {
-            if (claims(i, kPlatform)) {
-                return i;
-            }
-        }
-        return taker();
-    }
-
-    Owners owners() const
-    {
-        Owners owners;
-        for (const ViommuRootBusDesc &bus : machine_.buses) {
-            const uint32_t manager = owner(bus);
-            if (manager == VIOMMU_NO_IOMMU) {
-                continue;
-            }
-            std::vector<Owner> &functions = owners.segment(bus.segment);
-            for (uint32_t rid = bus.first_bus * 256u; rid < (bus.last_bus + 1) * 256u; rid++) {
-                functions[rid] = {manager, bus.segment * 0x10000u + rid};
-            }
-        }
-        for (const ViommuIommuDesc &iommu : machine_.iommus) {
-            const auto functions = owners.segments.find(iommu.segment);
-            if (iommu.kind == VIOMMU_IOMMU_PCI && functions != owners.segments.end()) {
-                functions->second[iommu.requester_id] = {};
-            }
-        }
-        for (const ViommuMmioEndpointDesc &endpoint : machine_.endpoints) {
-            if (owner(endpoint) != VIOMMU_NO_IOMMU) {
-                owners.mmio[endpoint.base] = {owner(endpoint), 0xffff0000u + endpoint.index};
-            }
-        }
-        return owners;
-    }
-
-private:
-    static constexpr std::string_view kPlatform = VIOMMU_PLATFORM_BUS;
-
-    bool claims(uint32_t iommu, std::string_view bus) const
-    {
-        return std::ranges::any_of(machine_.claims[iommu],
-                                   [bus](const char *claim) { return claim == bus; });
-    }
-
-    bool iommus_allowed() const
-    {
-        std::set<std::pair<unsigned, uint64_t>> places;
-        std::set<std::string> claimed;
-        size_t takers = 0;
-        for (size_t i = 0; i < machine_.iommus.size(); i++) {
-            const ViommuIommuDesc &iommu = machine_.iommus[i];
-            const bool pci = iommu.kind == VIOMMU_IOMMU_PCI;
-            const auto place =
-                pci ? std::pair(unsigned{iommu.segment}, uint64_t{iommu.requester_id})
-                    : std::pair(0x10000u, iommu.base);
-            takers += machine_.claims[i].empty() ? 1 : 0;
-            if (!iommu.name || (pci && iommu.segment == VIOMMU_SEGMENT_MMIO) ||
-                !places.insert(place).second || takers > 1) {
-                return false;
-            }
-            for (const char *claim : machine_.claims[i]) {
-                if (!claim || !claimed.insert(claim).second) {
-                    return false;
-                }
-                if (claim == kPlatform && machine_.no_transports) {
-                    return false;
-                }
-                if (claim != kPlatform &&
-                    std::ranges::none_of(machine_.buses, [claim](const ViommuRootBusDesc &bus) {
-                        return bus.name && !bus.bypass && std::string_view(bus.name) == claim;
-                    })) {
-                    return false;
-                }
-            }
-        }
-        return true;
-    }
-
-    bool buses_allowed() const
-    {
-        std::set<std::string> names;
-        std::set<unsigned> numbers;
-        for (const ViommuRootBusDesc &bus : machine_.buses) {
-            if (!bus.name || bus.segment == VIOMMU_SEGMENT_MMIO || bus.first_bus > bus.last_bus ||
-                !names.insert(bus.name).second) {
-                return false;
-            }
-            for (unsigned number = bus.first_bus; number <= bus.last_bus; number++) {
-                if (!numbers.insert(bus.segment * 256u + number).second) {
-                    return false;
-                }
-            }
-        }
-        return true;
-    }
-
-    bool endpoints_allowed() const
-    {
-        std::set<uint16_t> indices;
-        std::set<uint64_t> bases;
-        for (const ViommuMmioEndpointDesc &endpoint : machine_.endpoints) {
-            const bool is_iommu =
-                std::ranges::any_of(machine_.iommus, [&](const ViommuIommuDesc &iommu) {
-                    return iommu.kind == VIOMMU_IOMMU_MMIO && iommu.base == endpoint.base;
-                });
-            const bool exists =
-                endpoint.iommu == VIOMMU_NO_IOMMU || endpoint.iommu < machine_.iommus.size();
-            if (!endpoint.name || is_iommu || !exists || !indices.insert(endpoint.index).second ||
-                !bases.insert(endpoint.base).second) {
-                return false;
-            }
-        }
-        return true;
-    }
-
-    const MachineBytes &machine_;
 };
 
 /* What was written */
@@ -320,6 +104,10 @@ void check_manages(const ViommuTopology *topology, const MachineBytes &machine,
     }
     for (const ViommuIommuDesc &iommu : machine.iommus) {
         add_around(iommu.segment * 0x10000u + iommu.requester_id);
+    }
+    for (const auto &[bus, devfn] : Rules(machine).left_out()) {
+        add_around(machine.buses[bus].segment * 0x10000u + machine.buses[bus].first_bus * 256u +
+                   devfn);
     }
     std::map<uint32_t, uint32_t> transports;
     for (const auto &[base, owner] : expected.mmio) {
@@ -542,12 +330,8 @@ void check_tree(const ViommuTopology *topology, const MachineBytes &machine, con
     check_same(described, decode_fdt(machine.desc(), tree.fdt(), kPciHost));
 }
 
-} // namespace
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void check_machine(const MachineBytes &machine, Input &input)
 {
-    Input input(data, size);
-    const MachineBytes machine(input);
     const ViommuMachineDesc desc = machine.desc();
     const Rules rules(machine);
 
@@ -556,18 +340,39 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK_EQ(topology != nullptr, rules.allowed());
     sentence.check(topology == nullptr);
     if (!topology) {
-        return 0;
+        return;
     }
 
     const Owners expected = rules.owners();
-    for (const ViommuRootBusDesc &bus : machine.buses) {
-        FUZZ_CHECK_EQ(viommu_topology_root_bus_iommu(topology, bus.name), rules.owner(bus));
+    const std::set<Function> left_out = rules.left_out();
+    for (size_t i = 0; i < machine.buses.size(); i++) {
+        const ViommuRootBusDesc &bus = machine.buses[i];
+        FUZZ_CHECK_EQ(viommu_topology_root_bus_iommu(topology, bus.name),
+                      rules.leaves_all_out(i) ? VIOMMU_NO_IOMMU : rules.owner(bus));
+        for (unsigned devfn = 0; devfn < 256; devfn++) {
+            FUZZ_CHECK_EQ(viommu_topology_left_out(topology, bus.name, static_cast<uint8_t>(devfn)),
+                          left_out.count({i, devfn}) != 0);
+        }
     }
     FUZZ_CHECK_EQ(viommu_topology_root_bus_iommu(topology, "no such bus"), VIOMMU_NO_IOMMU);
+    FUZZ_CHECK(!viommu_topology_left_out(topology, "no such bus", 0));
     check_manages(topology, machine, expected);
     check_viot(topology, desc, expected, input.flag() ? input.byte() : 0x1000);
     check_arrays(topology, machine, expected, input.flag() ? input.number<uint16_t>() : 4096);
     check_tree(topology, machine, expected, input);
     viommu_topology_free(topology);
+}
+
+} // namespace
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    Input input(data, size);
+    MachineBytes machine(input);
+    check_machine(machine, input);
+    if (!input.empty()) {
+        machine.add_left_out(input);
+        check_machine(machine, input);
+    }
     return 0;
 }

@@ -50,11 +50,12 @@ void check_sentence(const std::array<char, kErrorSize> &error, bool expected)
 
 ViommuTopology *describe_machine(uint8_t last_bus, bool with_transport)
 {
-    const ViommuIommuDesc iommu{"viommu0", VIOMMU_IOMMU_PCI, 0, kIommuId, 0, nullptr, 0};
+    const ViommuIommuDesc iommu{"viommu0", VIOMMU_IOMMU_PCI, 0, kIommuId, 0, nullptr,
+                                0,         nullptr,          0};
     const ViommuRootBusDesc bus{"pcie.0", 0, 0, last_bus, false};
     const ViommuMmioEndpointDesc transport{"vm", kMmioIndex, 0x10000000, VIOMMU_NO_IOMMU};
-    const ViommuMachineDesc machine{&iommu, 1, &bus, 1, &transport, with_transport ? 1u : 0u,
-                                    false};
+    const ViommuMachineDesc machine{&iommu, 1,       &bus, 1, &transport, with_transport ? 1u : 0u,
+                                    false,  nullptr, 0};
     return viommu_topology_new(&machine, nullptr, 0);
 }
 

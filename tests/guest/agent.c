@@ -441,6 +441,20 @@ static int open_disk(const char *name, uint64_t *size)
     return fd;
 }
 
+#define MOUNTED "/mounted"
+
+/* The disk's file system, for reading only. */
+static void mount_command(const char *name, const char *type)
+{
+    char entry[256], path[300];
+
+    class_entry(entry, sizeof entry, "block", name);
+    snprintf(path, sizeof path, "/dev/%s", entry);
+    if ((mkdir(MOUNTED, 0755) && errno != EEXIST) || mount(path, MOUNTED, type, MS_RDONLY, NULL)) {
+        fail(path);
+    }
+}
+
 static void *dma_buffer(size_t n)
 {
     void *p =
@@ -1101,21 +1115,22 @@ static _Noreturn void leave(int how)
 
 /* --- modules ------------------------------------------------------------------- */
 
-/* A line of /modules/list is a file name and the module's parameters. */
-static void load_modules(void)
+/* A line of the folder's "list" is a file name and the module's parameters. */
+static void load_modules(const char *folder)
 {
     char line[512];
-    FILE *list = fopen("/modules/list", "r");
+    snprintf(line, sizeof line, "%.200s/list", folder);
+    FILE *list = fopen(line, "r");
 
     while (list && fgets(line, sizeof line, list)) {
-        char path[300], *params;
+        char path[500], *params;
 
         line[strcspn(line, "\n")] = 0;
         params = line + strcspn(line, " ");
         if (*params) {
             *params++ = 0;
         }
-        snprintf(path, sizeof path, "/modules/%.250s", line);
+        snprintf(path, sizeof path, "%.200s/%.250s", folder, line);
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0 || (syscall(SYS_finit_module, fd, params, 0) && errno != EEXIST)) {
             printf("agent: module %s does not load: %s\n", line, strerror(errno));
@@ -1279,8 +1294,14 @@ static void run_command(char **args, int n)
         edu_write_command(args[1], number(args[2]));
     } else if (!strcmp(verb, "vfio-hold") && n == 3) {
         vfio_hold_command(args[1], number(args[2]));
-    } else if (!strcmp(verb, "modules") && n == 1) {
-        load_modules();
+    } else if (!strcmp(verb, "modules") && n <= 2) {
+        load_modules(n == 2 ? args[1] : "/modules");
+    } else if (!strcmp(verb, "mount") && n == 3) {
+        mount_command(args[1], args[2]);
+    } else if (!strcmp(verb, "unmount") && n == 1) {
+        if (umount(MOUNTED)) {
+            fail("umount");
+        }
     } else if (!strcmp(verb, "echo") && n == 2) {
         echo_command(args[1]);
     } else if (!strcmp(verb, "program") && n >= 2) {
@@ -1365,7 +1386,7 @@ int main(void)
     open_port();
     const char *modules = getenv("modules");
     if (!modules || strcmp(modules, "held")) {
-        load_modules();
+        load_modules("/modules");
     }
     /* A kernel before this one may have ended within a line. */
     if (write(port, "\n", 1) != 1) {

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import fetch
 import initramfs
+import iso9660
 from vm import Guest, GuestError, NetPeer
 
 DISK_BYTES = 64 << 20
@@ -333,6 +334,40 @@ def ovmf(options):
           "-drive", f"if=pflash,format=raw,file={variables}")
     with t.boot() as guest:
         t.verify("DMA-FQ")
+        guest.poweroff()
+    return t
+
+
+def leave_out(options):
+    """MOD-15: the boot disk bypasses; the driver of the IOMMU is on it, not in the initramfs."""
+    t = Trial(options)
+    t.initramfs = initramfs.build(t.kernel, ["isofs", *BASE_MODULES[1:]])
+    t.args = [arg.replace(f"id={IOMMU},", f"id={IOMMU},leave-out=disk0,") for arg in t.args]
+    boot, *others = [t.disk("virtio-blk", "03.0"), t.disk("virtio-blk", "04.0"),
+                     t.net("virtio-net", "05.0"), t.disk("nvme", "06.0")]
+    modules = initramfs.resolve_modules(t.kernel, BASE_MODULES[:1])
+    root = iso9660.image({f"{name}.ko": data for name, _, data in modules} | {
+        "list": "".join(f"{name}.ko\n" for name, _, _ in modules).encode()})
+    with open(boot.file, "r+b") as disk:
+        disk.write(root)
+    with t.boot() as guest:
+        devices = guest.wait_for("the boot disk's driver", lambda devices: boot.driver == devices[
+            boot.path]["virtio"] and devices)
+        boot.device = devices[boot.path]
+        check(boot.device["group"] == "none", "the boot disk is in an IOMMU group")
+        for e in others:
+            check(devices[e.path]["driver"] == "none",
+                  f"{e.path} ({e.driver}): does not wait for the IOMMU's driver")
+        guest.run("mount", boot.device["name"], "iso9660")
+        guest.run("modules", "/mounted")
+        guest.run("unmount")
+        t.verify_groups("DMA-FQ", others)
+        check(guest.devices()[boot.path]["group"] == "none", "the boot disk is in a group now")
+        t.verify_dma()
+        t.verify_counters(endpoints=others)
+        if options.counters:
+            check(boot.counted_as not in guest.endpoints(IOMMU), "the boot disk is an endpoint")
+        boot.report.insert(0, "mounted, the IOMMU's driver loaded from it")
         guest.poweroff()
     return t
 
@@ -817,7 +852,7 @@ def poweroff(options):
     return t
 
 
-SCENARIOS = {f.__name__: f for f in (seabios, ovmf, passthrough, strict, bridge, proxmox,
+SCENARIOS = {f.__name__: f for f in (seabios, ovmf, leave_out, passthrough, strict, bridge, proxmox,
                                      proxmox_pc, sriov, faults, hotplug, migrate, kexec, crash,
                                      suspend, poweroff)}
 

@@ -43,6 +43,7 @@ class PlacedTrial(Trial):
         self.endpoints, self.netdevs, self.notes, self.guest = [], [], [], None
         self.managers = {PCIE0: None}  # root bus in the guest -> IOMMU
         self.slots = {}  # IOMMU -> its slot on the first root bus
+        self.left_out = set()  # paths of functions of managed root buses
         self.firmware, self.expanders = firmware, 0
         self.args = [*self.machine["args"], "-smp", "2", "-m", "512"]
         if firmware == "ovmf":
@@ -63,11 +64,12 @@ class PlacedTrial(Trial):
 
     # --- the machine -----------------------------------------------------------------
 
-    def iommu(self, name, slot, roots, root_bus=""):
+    def iommu(self, name, slot, roots, root_bus="", leave_out=""):
         """The drivers of UEFI do DMA before any IOMMU is set up; nobody else has to."""
         bypass = "on" if self.firmware in ("ovmf", "edk2") else "off"
         self.add("-device", f"virtio-iommu-pci,id={name},bus=pcie.0,addr={slot},"
-                            f"boot-bypass={bypass}" + (root_bus and f",root-bus={root_bus}"))
+                            f"boot-bypass={bypass}" + (root_bus and f",root-bus={root_bus}") +
+                 (leave_out and f",leave-out={leave_out}"))
         self.slots[name] = slot
         for root in roots:
             self.managers[root] = name
@@ -115,7 +117,8 @@ class PlacedTrial(Trial):
                 continue
             root = d["path"][d["path"].index("pci0000:"):].split("/")[0]
             check(root in self.managers, f"{path} is on root bus {root}, which nobody knows")
-            manager = None if path in self.slots.values() else self.managers[root]
+            manager = (None if path in (*self.slots.values(), *self.left_out)
+                       else self.managers[root])
             want = names[manager] if manager else "none"
             if d["group"] == "none":
                 check(not manager or d["driver"] == "none", f"{path} ({d['driver']}): has a "
@@ -235,6 +238,23 @@ def one_iommu(options, machine, firmware):
     return t
 
 
+def left_out(options, machine, firmware):
+    """MOD-15: one IOMMU, which leaves out a function and, where firmware knows it, an expander."""
+    t = PlacedTrial(options, machine, firmware)
+    t.iommu(FIRST, "02.0", (PCIE0,), leave_out="pcie.0/4" if firmware == "dt" else "disk1:pxb1")
+    t.disk("nvme", "03.0", "pcie.0")
+    t.left_out.add("04.0")
+    t.disk("virtio-blk", "04.0", "pcie.0").iommu = None
+    t.disk("virtio-blk", "06.0", "pcie.0")
+    if firmware != "dt":
+        t.expander("pxb1", 0x20)
+        t.disk("virtio-blk", "0000:20/00.0/00.0", "pxb1port")
+    with t.boot() as guest:
+        t.verify_all()
+        guest.poweroff()
+    return t
+
+
 def bypassed_default_bus(options, machine, firmware):
     """The default bus bypasses: there is an IOMMU, but nothing is behind it."""
     t = PlacedTrial(options, machine, firmware)
@@ -259,10 +279,12 @@ run.SCENARIOS = dict([
     scenario(bypassed_expander, "q35", "seabios"),
     scenario(two_iommus, "q35", "seabios"),
     scenario(bypassed_default_bus, "q35", "seabios"),
+    scenario(left_out, "q35", "seabios"),
     scenario(bypassed_expander, "q35", "ovmf"),
     scenario(two_iommus, "q35", "ovmf"),
     scenario(one_iommu, "virt", "dt"),
     scenario(bypassed_default_bus, "virt", "dt"),
+    scenario(left_out, "virt", "dt"),
     scenario(one_iommu, "virt", "edk2"),
     scenario(bypassed_default_bus, "virt", "edk2"),
     scenario(bypassed_expander, "virt", "edk2"),

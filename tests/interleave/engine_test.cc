@@ -64,9 +64,10 @@ class Guest
 public:
     explicit Guest(bool bypass)
     {
-        const ViommuIommuDesc iommu{"viommu0", VIOMMU_IOMMU_PCI, 0, test::kIommuId, 0, nullptr, 0};
+        const ViommuIommuDesc iommu{"viommu0", VIOMMU_IOMMU_PCI, 0, test::kIommuId, 0, nullptr,
+                                    0,         nullptr,          0};
         const ViommuRootBusDesc bus{"pcie.0", 0, 0, 255, false};
-        const ViommuMachineDesc machine{&iommu, 1, &bus, 1, nullptr, 0, false};
+        const ViommuMachineDesc machine{&iommu, 1, &bus, 1, nullptr, 0, false, nullptr, 0};
         topology_ = viommu_topology_new(&machine, nullptr, 0);
 
         ViommuCallbacks callbacks = test::some_callbacks();

@@ -283,6 +283,8 @@ class LibvirtGuest(Guest):
 class Trial(guests.Trial):
     """The example domain, filled in, and what is checked of it."""
 
+    TRANSLATED = ("virtio-blk-pci", "virtio-net-pci")
+
     def __init__(self, options, example):
         # Not its base's: that one makes the command line of a guest without libvirt.
         # pylint: disable=super-init-not-called
@@ -397,15 +399,45 @@ class Trial(guests.Trial):
         iommus = devices.get("viommu-pci" if own else "virtio-iommu", [])
         check([d["id"] for d in iommus] == [self.alias],
               f"libvirt's command line has these IOMMUs: {iommus}")
-        for driver in ("virtio-blk-pci", "virtio-net-pci"):
+        for driver in self.TRANSLATED:
             translated = [d.get("iommu_platform") for d in devices.get(driver, [])]
             check(translated and all(translated),
                   f"libvirt's command line has no {driver} with iommu_platform")
 
 
+SPACE = "http://libvirt.org/schemas/domain/qemu/1.0"  # of elements that libvirt hands to QEMU
+
+
+class LeftOut(Trial):
+    """The example with its disk on the first root bus, where the IOMMU leaves it out."""
+    TRANSLATED = ("virtio-net-pci",)
+
+    def change(self, domain):
+        disk = domain.find("devices/disk")
+        # On a root bus it would want a driver that is not of the old kind.
+        del disk.find("driver").attrib["iommu"]
+        ET.SubElement(disk, "alias", name="ua-boot")
+        ET.SubElement(disk, "address", type="pci", domain="0", bus="0", slot="16", function="0")
+        ET.register_namespace("qemu", SPACE)
+        element = ET.SubElement(domain, f"{{{SPACE}}}override")
+        for name, more in (("device", {"alias": self.alias}), ("frontend", {}),
+                           ("property", {"name": "leave-out", "type": "string",
+                                         "value": "ua-boot"})):
+            element = ET.SubElement(element, f"{{{SPACE}}}{name}", more)
+
+    def verify(self, domain_type, endpoints=None):
+        disk, card = self.endpoints
+        super().verify(domain_type, [card])
+        disk.device = self.guest.devices()[disk.path]
+        check(disk.device["virtio"] == disk.driver and disk.device["group"] == "none",
+              f"{disk.path}: is in group {disk.device['group']}, although it is left out")
+        self.verify_dma([disk])
+        check(disk.counted_as not in self.guest.endpoints(self.alias),
+              f"{disk.path}: is an endpoint")
+
+
 class TwoIommus(Trial):
     """The example with an expander bridge that has an IOMMU of its own."""
-    SPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
     SECOND, SLOT, BUS = "second", "1e.0", 64
     # libvirt fills in ports for all lower numbers; their I/O windows have to fit.
     EXPANDER, PORT = 4, 5
@@ -432,11 +464,11 @@ class TwoIommus(Trial):
         ET.SubElement(disk, "address", type="pci", domain="0", bus=str(self.PORT), slot="0",
                       function="0")
         devices.append(disk)
-        ET.register_namespace("qemu", self.SPACE)
-        more = ET.SubElement(domain, f"{{{self.SPACE}}}commandline")
+        ET.register_namespace("qemu", SPACE)
+        more = ET.SubElement(domain, f"{{{SPACE}}}commandline")
         for word in ("-device", f"virtio-iommu-pci,id={self.SECOND},bus=pcie.0,addr={self.SLOT},"
                                 "root-bus=ua-pxb"):
-            ET.SubElement(more, f"{{{self.SPACE}}}arg", value=word)
+            ET.SubElement(more, f"{{{SPACE}}}arg", value=word)
 
     def find_endpoints(self, live):
         path, domain = super().find_endpoints(live)
@@ -497,14 +529,15 @@ def refused_without_plugin(trial, daemon, bare):
 
 
 def run(options):
-    trial = (TwoIommus if options.two_iommus else Trial)(options, options.example)
+    variant = TwoIommus if options.two_iommus else LeftOut if options.left_out else Trial
+    trial = variant(options, options.example)
     daemon = Daemon(options.folder)
     qemu = options.qemu
     if not daemon.reaches(qemu):
         qemu = stage(qemu, options.folder / "qemu", plugin=True)
     trial.copy_kernel_unless(daemon.reaches)
     bare = None
-    if not options.two_iommus and not options.own_device:
+    if variant is Trial and not options.own_device:
         bare = stage(options.qemu, options.folder / "bare", plugin=False)
     signal.alarm(LIMIT)
     try:
@@ -531,6 +564,8 @@ def main():
                         help="the example with a second IOMMU for a second root bus")
     parser.add_argument("--own-device", action="store_true",
                         help="this QEMU has a virtio-iommu without ours, too")
+    parser.add_argument("--left-out", action="store_true",
+                        help="the example with a disk that the IOMMU leaves out")
     parser.add_argument("--keep", action="store_true", help="keep the domain's XML and the logs")
     options = parser.parse_args()
     options.qemu, options.counters = options.qemu.absolute(), True

@@ -145,7 +145,7 @@ static void plugged_beside_one_with_mappings(void)
                          "-device pcie-pci-bridge,id=pci1,bus=rp1,addr=0.0 "
                          "-device " EDU_ARGS ",bus=pci1,addr=1.0");
     const uint16_t bridge = rid(1, 0, 0), id = rid(2, 1, 0);
-    g_autofree char *error = NULL;
+    g_autofree char *error = NULL, *too_narrow = NULL;
 
     bridge_set_buses(vt, ROOT_PORT_BDF, 0, 1, 2);
     bridge_set_buses(vt, bridge, 1, 2, 2);
@@ -156,6 +156,15 @@ static void plugged_beside_one_with_mappings(void)
                     HOST ": its IOMMU on the host cannot map 0x40000000-0x40000fff, where the "
                          "guest has mapped memory for it already");
     assert_reserved_from(vt, id, 0);
+
+    assert_status(vt_map(vt, 1, PC_END, PC_END + PAGE - 1, page(2), MAP_RW), VS_OK);
+    too_narrow = plug(vt, "pci1", "2.0", PC_RANGES, 0);
+    g_assert_cmpstr(too_narrow, ==,
+                    HOST
+                    ": its IOMMU on the host cannot map 0x8000000000-0xffffffffffffffff, where "
+                    "the guest has mapped memory for it already; a virtio-iommu with "
+                    "aw-bits=39 keeps the guest below");
+    assert_status(vt_unmap(vt, 1, PC_END, PC_END + PAGE - 1), VS_OK);
 
     assert_plugs(vt, "pci1", "2.0", "0-7fffffffff");
     assert_reserved_from(vt, id, PC_END);
@@ -235,6 +244,20 @@ static void only_memory_is_told(void)
     vt_free(vt);
 }
 
+static void left_out_it_is_no_concern_of_the_iommu(void)
+{
+    Vt *vt = vt_new_with("granule=4k,aw-bits=64,boot-bypass=off,leave-out=" HOST,
+                         AT_START("0-fff,page-sizes=0xffffffffffff0000"));
+
+    g_assert_cmphex(vt_granule(vt), ==, PAGE);
+    assert_status(vt_attach(vt, 1, HOST_BDF, 0), VS_NOENT);
+    assert_status(vt_attach(vt, 1, EDU0, 0), VS_OK);
+    assert_reserved_from(vt, EDU0, 0);
+    assert_status(vt_map(vt, 1, IOVA, IOVA + PAGE - 1, page(1), MAP_RW), VS_OK);
+    assert_holds(vt, "");
+    vt_free(vt);
+}
+
 /* The host may lock no more memory, or its table is full. */
 static void full_host(void)
 {
@@ -276,6 +299,7 @@ static const Case cases[] = {
     {"PRB-D1/more-than-can-be-told", more_than_can_be_told},
     {"W25/only-memory-is-told", only_memory_is_told},
     {"W25/full-host", full_host},
+    {"MOD-15/left-out-it-is-no-concern-of-the-iommu", left_out_it_is_no_concern_of_the_iommu},
 };
 
 VT_MAIN(cases)

@@ -405,6 +405,36 @@ static void endpoint_is_missing(void)
     vt_free(from);
 }
 
+/* Whoever is attached there is nobody here; one that was in no domain may be left out. */
+static void endpoint_is_left_out(void)
+{
+    Edu edu2;
+    Vt *from = source(&edu2), *vt;
+    File file = leave(from);
+
+    assert_load_fails(&file, IOMMU ",leave-out=edu1", EDU1_ARGS EDU2_ARGS,
+                      "does not fit this machine");
+    vt = arrive(from, &file, IOMMU ",leave-out=edu2", EDU1_ARGS EDU2_ARGS);
+    vt_free(from);
+    file_free(&file);
+    edus_again(vt, &edu2);
+    assert_attachments(vt, ATTACHMENTS);
+    edu_prime(&edu2);
+    g_assert_true(edu_write_lands(&edu2, page(10), page(10), 64));
+    assert_status(vt_attach(vt, DOMAIN, EDU2, 0), VS_NOENT);
+
+    /* It stays so when it goes on to one where it is managed, and the driver may have it then. */
+    from = vt;
+    file = leave(from);
+    vt = arrive(from, &file, IOMMU, EDU1_ARGS EDU2_ARGS);
+    vt_free(from);
+    file_free(&file);
+    edus_again(vt, &edu2);
+    check(vt, &edu2);
+    assert_status(vt_attach(vt, DOMAIN, EDU2, 0), VS_OK);
+    vt_free(vt);
+}
+
 static void target_differs(void)
 {
     Edu edu2;
@@ -413,7 +443,8 @@ static void target_differs(void)
     const char *rest = EDU1_ARGS EDU2_ARGS;
 
     assert_load_fails(&file, IOMMU ",granule=64k", rest, "impossible mapping");
-    assert_load_fails(&file, IOMMU ",aw-bits=32", rest, "impossible mapping");
+    assert_load_fails(&file, IOMMU ",aw-bits=32", rest,
+                      "impossible mapping, which ends where aw-bits=33 would be needed");
     assert_load_fails(&file, IOMMU ",max-mappings=2", rest, "too many");
     assert_load_fails(&file, IOMMU ",max-domains=1", rest, "too many");
     assert_load_fails(&file, IOMMU ",max-memory=1000", rest, "max-memory");
@@ -752,6 +783,7 @@ static void mutated_sections(void)
 
 static const Case cases[] = {
     {"W4/endpoint-is-missing", endpoint_is_missing},
+    {"MOD-15/endpoint-is-left-out", endpoint_is_left_out},
     {"W4/endpoint-unplugged-before", endpoint_unplugged_before},
     {"W4/truncated-streams", truncated_streams},
     {"W4/mutated-states", mutated_states},

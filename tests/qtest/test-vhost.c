@@ -617,6 +617,36 @@ static void bypass_is_identity(void)
     bench_free(t);
 }
 
+#define ON_ROOT 0x0040u /* 00:08.0 */
+
+/* Left out, it is a back end without an IOMMU: it is not even told to ask. */
+static void left_out_it_is_not_translated(void)
+{
+    static const char *const props[] = {"boot-bypass=off,leave-out=fs",
+                                        "boot-bypass=off,leave-out=edu1"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(props); i++) {
+        Bench *t = g_new0(Bench, 1);
+        g_autofree char *name = g_strdup_printf("viommu-test-%d-%u", getpid(), i);
+        g_autofree char *args = g_strdup_printf(
+            MACHINE_ARGS, name,
+            "-device vhost-user-fs-pci,id=fs,addr=8.0,chardev=vu,tag=x,iommu_platform=on", "");
+
+        t->backend = backend_new(name);
+        t->vt = vt_new_with(props[i], args);
+        virtio_probe(t->vt, &t->dev, ON_ROOT);
+        if (i > 0) {
+            assert_status(vt_attach(t->vt, 1, ON_ROOT, ATTACH_BYPASS), VS_OK);
+        }
+        bench_start(t);
+        g_mutex_lock(&t->backend->lock);
+        g_assert_cmpuint(t->backend->starts, >, 0);
+        g_assert_cmpuint(t->backend->plain_starts, ==, i == 0 ? t->backend->starts : 0);
+        g_mutex_unlock(&t->backend->lock);
+        bench_free(t);
+    }
+}
+
 /* ------------------------------------------------------------------ */
 /* What has to be forgotten                                            */
 
@@ -1312,6 +1342,7 @@ static const Case cases[] = {
     {"W8/answers-end-with-the-memory", answers_end_with_the_memory},
     {"W8/answers-begin-with-the-memory", answers_begin_with_the_memory},
     {"BYP-1/bypass-is-identity", bypass_is_identity},
+    {"MOD-15/left-out-it-is-not-translated", left_out_it_is_not_translated},
     {"DET-4/unmap-is-told", unmap_is_told},
     {"DET-4/detach-is-told", detach_is_told},
     {"DET-4/move-is-told", move_is_told},

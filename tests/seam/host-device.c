@@ -13,6 +13,7 @@
 #include "hw/compat.h"
 
 typedef struct HostDevice {
+    bool plain; /* its address space is the machine's own, as VFIO wants it for migration */
     MemoryListener listener;
     MemoryRegion *iommu;
     IOMMUNotifier notifier;
@@ -61,6 +62,7 @@ static void realize(PCIDevice *dev, Error **errp)
         all = g_hash_table_new(NULL, NULL);
     }
     g_hash_table_insert(all, dev, host);
+    host->plain = pci_device_iommu_address_space(dev) == &address_space_memory;
     memory_listener_register(&host->listener, pci_device_iommu_address_space(dev));
 }
 
@@ -80,6 +82,13 @@ static bool get_iommu(Object *obj, Error **errp)
     return host && host->iommu;
 }
 
+static bool get_plain(Object *obj, Error **errp)
+{
+    HostDevice *host = g_hash_table_lookup(all, obj);
+
+    return host && host->plain;
+}
+
 static void no_reset(DeviceState *dev)
 {
 }
@@ -97,6 +106,7 @@ static void class_init(ObjectClass *klass, ViommuClassData *data)
     pc->device_id = 0x11e9;
     pc->class_id = PCI_CLASS_OTHERS;
     object_class_property_add_bool(klass, "iommu", get_iommu, NULL);
+    object_class_property_add_bool(klass, "plain", get_plain, NULL);
 }
 
 static void register_type(void)

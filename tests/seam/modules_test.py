@@ -414,6 +414,45 @@ class HostDevices(SeamTest):
                     qemu.call("device_add", driver="test-host-device", id=name, **place)
                     self.assertTrue(self.listens(qemu, name))
 
+    def test_mod_15_left_out_it_has_no_iommu(self):
+        """Whatever the order: VFIO asks once, when no model of the machine is there yet."""
+        host = ("-device", self.DEVICE + ",bus=pcie.0,addr=5.0")
+        for entry in ("host", "pcie.0/5.0", "pcie.0/5"):
+            iommu = ("-device", f"virtio-iommu-pci,bus=pcie.0,boot-bypass=off,leave-out={entry}")
+            for devices in (host + iommu, iommu + host):
+                with self.subTest(devices=devices), self.monitor("-machine", "q35",
+                                                                 *devices) as qemu:
+                    self.assertFalse(self.listens(qemu))
+                    self.assertTrue(qemu.call("qom-get", path="/machine/peripheral/host",
+                                              property="plain"))
+        # What is beside it is not left out.
+        with self.monitor("-machine", "q35", "-device",
+                          "virtio-iommu-pci,boot-bypass=off,leave-out=pcie.0/5.1", *host) as qemu:
+            self.assertTrue(self.listens(qemu))
+
+    def test_mod_15_left_out_with_its_root_bus(self):
+        with self.monitor(
+                "-machine", "q35", *self.HOTPLUG,
+                "-device", "virtio-iommu-pci,bus=pcie.0,boot-bypass=off,leave-out=pxb",
+                "-device", "pxb-pcie,id=pxb,bus_nr=16",
+                "-device", "pcie-root-port,id=rp1,bus=pxb,chassis=1",
+                "-device", "pcie-root-port,id=rp2,bus=pxb,chassis=2,addr=1.0",
+                "-device", self.DEVICE + ",bus=rp1") as qemu:
+            qemu.call("device_add", driver="test-host-device", id="plugged", bus="rp2")
+            for name in ("host", "plugged"):
+                self.assertFalse(self.listens(qemu, name))
+                self.assertTrue(qemu.call("qom-get", path=f"/machine/peripheral/{name}",
+                                          property="plain"))
+
+    def test_mod_15_plugged_into_a_slot_that_is_left_out(self):
+        with self.monitor("-machine", "pc", "-device",
+                          "virtio-iommu-pci,boot-bypass=off,leave-out=pci.0/5") as qemu:
+            for name, addr, out in (("out", "5.0", True), ("in", "6.0", False)):
+                qemu.call("device_add", driver="test-host-device", id=name, addr=addr)
+                self.assertEqual(self.listens(qemu, name), not out)
+                self.assertEqual(qemu.call("qom-get", path=f"/machine/peripheral/{name}",
+                                           property="plain"), out)
+
     def test_w27_anywhere_where_no_iommu_is(self):
         expander = ("-device", "pxb-pcie,id=pxb,bus_nr=16,bypass_iommu=on",
                     "-device", "pcie-root-port,id=rp1,bus=pxb,chassis=1",

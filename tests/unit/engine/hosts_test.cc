@@ -26,6 +26,7 @@ const Host kPc{"nic", {{0, 0xfedfffff}, {0xfef00000, kHostLast}}};
 std::string assign(Function &function, const std::vector<Host> &hosts)
 {
     std::vector<ViommuHostDevice> devices;
+    devices.reserve(hosts.size());
     for (const Host &host : hosts) {
         devices.push_back(
             {host.name.c_str(), host.usable.data(), host.usable.size(), host.page_sizes});
@@ -144,6 +145,37 @@ TEST(Hosts, W27_OneThatCannotFollowIsRefusedAndNothingChanges)
     EXPECT_EQ(machine.read(function, 0xf000), 0x7000);
     EXPECT_EQ(machine.map(1, 0x2000, 0x2fff, 0), OK);
     EXPECT_EQ(machine.told(), Told{});
+}
+
+// The width is the user's to choose, so the sentence says which would do.
+TEST(Hosts, W27_OneThatIsTooNarrowNamesTheWidth)
+{
+    Machine machine;
+    Function &function = machine.add(0x30);
+    machine.attach(1, 0x30);
+    const auto refused = [&](uint64_t at, const std::vector<ViommuRange> &usable) {
+        EXPECT_EQ(machine.map(1, at, at + 0xfff, 0), OK);
+        std::string sentence = assign(function, {{"nic", usable}});
+        EXPECT_EQ(machine.unmap(1, at, at + 0xfff), OK);
+        return sentence;
+    };
+    const std::string already = ", where the guest has mapped memory for it already";
+    const std::string cannot = "nic: its IOMMU on the host cannot map ";
+    EXPECT_EQ(refused(0x9000000000, {{0, 0x7fffffffff}}),
+              cannot + "0x8000000000-0xffffffffffffffff" + already +
+                  "; a virtio-iommu with aw-bits=39 keeps the guest below");
+    EXPECT_EQ(refused(0x9000000000, {{0, 0x7ffffffffe}}),
+              cannot + "0x7fffffffff-0xffffffffffffffff" + already +
+                  "; a virtio-iommu with aw-bits=38 keeps the guest below");
+    EXPECT_EQ(refused(0x100000000, {{0, 0xffffffff}}),
+              cannot + "0x100000000-0xffffffffffffffff" + already +
+                  "; a virtio-iommu with aw-bits=32 keeps the guest below");
+    // No width would do.
+    EXPECT_EQ(refused(0x100000000, {{0, 0xfffffffe}}),
+              cannot + "0xffffffff-0xffffffffffffffff" + already);
+    EXPECT_EQ(refused(0x100000000, {{0, 0xffffffff}, {0x200000000, MAX}}),
+              cannot + "0x100000000-0x1ffffffff" + already);
+    EXPECT_EQ(refused(0x1000, {{0x2000, MAX}}), cannot + "0x0-0x1fff" + already);
 }
 
 TEST(Hosts, W27_MappingsOfOthersDoNotHinder)

@@ -181,11 +181,13 @@ Config &Config::lingering()
 Machine::Machine(const Config &setup)
     : probe_size_(setup.probe_size), page_size_(setup.page_size_mask & -setup.page_size_mask)
 {
-    const ViommuIommuDesc iommu{"viommu0", VIOMMU_IOMMU_PCI, 0, kIommuId, 0, nullptr, 0};
+    const ViommuIommuDesc iommu{"viommu0", VIOMMU_IOMMU_PCI, 0, kIommuId, 0, nullptr,
+                                0,         nullptr,          0};
     const ViommuRootBusDesc root_bus{"pcie.0", 0, 0, 255, false};
     const ViommuMmioEndpointDesc mmio_endpoint{"mmio0", kMmioId & 0xffff, 0xfeb00000,
                                                VIOMMU_NO_IOMMU};
-    const ViommuMachineDesc description{&iommu, 1, &root_bus, 1, &mmio_endpoint, 1, false};
+    const ViommuMachineDesc description{&iommu, 1,     &root_bus, 1, &mmio_endpoint,
+                                        1,      false, nullptr,   0};
     std::array<char, 200> error{};
     topology_ = viommu_topology_new(&description, error.data(), error.size());
     EXPECT_NE(topology_, nullptr) << error.data();

@@ -9,7 +9,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <cstdio>
+#include <cstring>
 #include <random>
 #include <set>
 #include <string>
@@ -32,6 +35,7 @@ public:
         add_root_buses();
         add_iommus();
         add_mmio_endpoints();
+        add_left_out();
     }
 
     const MachineBuilder &machine() const { return machine_; }
@@ -129,6 +133,60 @@ private:
         }
     }
 
+    uint32_t manager(const ViommuRootBusDesc &bus) const
+    {
+        uint32_t taker = VIOMMU_NO_IOMMU;
+        for (uint32_t i = 0; i < machine_.iommus.size(); i++) {
+            const ViommuIommuDesc &iommu = machine_.iommus[i];
+            if (std::any_of(iommu.root_buses, iommu.root_buses + iommu.root_bus_count,
+                            [&bus](const char *name) { return !std::strcmp(name, bus.name); })) {
+                return i;
+            }
+            taker = iommu.root_bus_count == 0 ? i : taker;
+        }
+        return bus.bypass ? VIOMMU_NO_IOMMU : taker;
+    }
+
+    // Functions, slots and, of the taker, root buses.
+    void add_left_out()
+    {
+        std::vector<std::string> values(machine_.iommus.size());
+        for (const ViommuRootBusDesc &bus : machine_.root_buses) {
+            const uint32_t iommu = manager(bus);
+            if (iommu == VIOMMU_NO_IOMMU || once(2)) {
+                continue;
+            }
+            std::string &value = values[iommu];
+            if (machine_.iommus[iommu].root_bus_count == 0 && once(5)) {
+                value += std::string(value.empty() ? "" : ":") + bus.name;
+                continue;
+            }
+            const unsigned first = below(32);
+            for (unsigned slot = first; slot < 32 && !once(4); slot += 1 + below(3)) {
+                const unsigned function = below(16);
+                const uint16_t rid =
+                    static_cast<uint16_t>(bus.first_bus << 8 | slot << 3 | (function & 7));
+                if (function < 8 && is_iommu(bus.segment, rid)) {
+                    continue;
+                }
+                std::array<char, 16> address;
+                std::snprintf(address.data(), address.size(), function < 8 ? "/%x.%u" : "/%x", slot,
+                              function);
+                value += std::string(value.empty() ? "" : ":") + bus.name + address.data();
+            }
+        }
+        for (size_t i = 0; i < values.size(); i++) {
+            if (!values[i].empty()) {
+                machine_.leave_out(values[i], i);
+            }
+        }
+    }
+
+    bool is_iommu(uint16_t segment, uint16_t rid) const
+    {
+        return iommu_at_function(machine_.desc(), segment, rid) != VIOMMU_NO_IOMMU;
+    }
+
     std::mt19937 random_;
     MachineBuilder machine_;
     std::vector<std::string> claimable_;
@@ -181,10 +239,30 @@ private:
         for (size_t i = 0; i < machine_.root_bus_count; i++) {
             const ViommuRootBusDesc &bus = machine_.root_buses[i];
             if (bus.segment == segment && rid / 256 >= bus.first_bus && rid / 256 <= bus.last_bus) {
+                if (is_left_out(bus, rid)) {
+                    return VIOMMU_NO_IOMMU;
+                }
                 return bus.bypass ? VIOMMU_NO_IOMMU : of_root_bus(bus.name);
             }
         }
         return VIOMMU_NO_IOMMU;
+    }
+
+    bool is_left_out(const ViommuRootBusDesc &bus, uint16_t rid) const
+    {
+        for (size_t i = 0; i < machine_.iommu_count; i++) {
+            const ViommuIommuDesc &iommu = machine_.iommus[i];
+            for (size_t k = 0; k < iommu.left_out_count; k++) {
+                const ViommuLeaveOut &entry = iommu.left_out[k];
+                if (!std::strcmp(entry.name, bus.name) &&
+                    (!entry.has_address ||
+                     (rid / 256 == bus.first_bus && rid % 256 >= entry.first_devfn &&
+                      rid % 256 <= entry.last_devfn))) {
+                    return true;
+                }
+            }
+        }
+        return false;
     }
 
     uint32_t of_root_bus(const std::string &name) const

@@ -23,13 +23,15 @@ public:
     MachineBuilder &pci_iommu(const std::string &name, uint16_t segment, uint16_t requester_id,
                               const std::vector<std::string> &claims = {})
     {
-        return iommu({keep(name), VIOMMU_IOMMU_PCI, segment, requester_id, 0, nullptr, 0}, claims);
+        return iommu(
+            {keep(name), VIOMMU_IOMMU_PCI, segment, requester_id, 0, nullptr, 0, nullptr, 0},
+            claims);
     }
 
     MachineBuilder &mmio_iommu(const std::string &name, uint64_t base,
                                const std::vector<std::string> &claims = {})
     {
-        return iommu({keep(name), VIOMMU_IOMMU_MMIO, 0, 0, base, nullptr, 0}, claims);
+        return iommu({keep(name), VIOMMU_IOMMU_MMIO, 0, 0, base, nullptr, 0, nullptr, 0}, claims);
     }
 
     MachineBuilder &root_bus(const std::string &name, uint16_t segment, uint8_t first, uint8_t last,
@@ -46,15 +48,66 @@ public:
         return *this;
     }
 
+    // A function of the root bus itself, without an id if that is empty.
+    MachineBuilder &function(const std::string &id, const std::string &root_bus, uint8_t devfn)
+    {
+        functions.push_back(
+            {id.empty() ? nullptr : keep(id), keep(root_bus), true, devfn, false, false});
+        return *this;
+    }
+
+    MachineBuilder &bridge(const std::string &id, const std::string &root_bus, uint8_t devfn)
+    {
+        function(id, root_bus, devfn);
+        functions.back().bridge = true;
+        return *this;
+    }
+
+    MachineBuilder &expander(const std::string &id, const std::string &root_bus, uint8_t devfn)
+    {
+        function(id, root_bus, devfn);
+        functions.back().expander = true;
+        return *this;
+    }
+
+    MachineBuilder &function_behind(const std::string &id, const std::string &root_bus,
+                                    uint8_t devfn)
+    {
+        function(id, root_bus, devfn);
+        functions.back().on_root_bus = false;
+        return *this;
+    }
+
+    // An IOMMU's value of the property, by default the last one's.
+    MachineBuilder &leave_out(const std::string &value)
+    {
+        return leave_out(value, iommus.size() - 1);
+    }
+
+    MachineBuilder &leave_out(const std::string &value, size_t iommu)
+    {
+        std::string &text = storage_->strings.emplace_back(value);
+        std::vector<ViommuLeaveOut> &entries = storage_->left_out.emplace_back();
+        char error[256] = "";
+        entries.resize(viommu_leave_out_split(text.data(), nullptr, 0, error, sizeof(error)));
+        EXPECT_STREQ(error, "");
+        viommu_leave_out_split(text.data(), entries.data(), entries.size(), error, sizeof(error));
+        iommus[iommu].left_out = entries.data();
+        iommus[iommu].left_out_count = entries.size();
+        return *this;
+    }
+
     ViommuMachineDesc desc() const
     {
-        return {iommus.data(),         iommus.size(),         root_buses.data(), root_buses.size(),
-                mmio_endpoints.data(), mmio_endpoints.size(), no_mmio_transports};
+        return {iommus.data(),      iommus.size(),         root_buses.data(),
+                root_buses.size(),  mmio_endpoints.data(), mmio_endpoints.size(),
+                no_mmio_transports, functions.data(),      functions.size()};
     }
 
     std::vector<ViommuIommuDesc> iommus;
     std::vector<ViommuRootBusDesc> root_buses;
     std::vector<ViommuMmioEndpointDesc> mmio_endpoints;
+    std::vector<ViommuFunctionDesc> functions;
     bool no_mmio_transports = false;
 
 private:
@@ -79,6 +132,7 @@ private:
     struct Storage {
         std::deque<std::string> strings;
         std::deque<std::vector<const char *>> claims;
+        std::deque<std::vector<ViommuLeaveOut>> left_out;
     };
     std::shared_ptr<Storage> storage_ = std::make_shared<Storage>();
 };
@@ -125,6 +179,29 @@ inline void expect_refused(const MachineBuilder &machine, const std::vector<std:
 {
     expect_refused(machine.desc(), parts);
 }
+
+using IdRange = std::pair<uint32_t, uint32_t>;
+
+// Asks for every ID of the segment and gathers the answers.
+inline std::vector<IdRange> managed_ids(const TopologyPtr &topology, uint32_t iommu,
+                                        uint16_t segment)
+{
+    std::vector<IdRange> ranges;
+    for (uint32_t low = 0; low <= 0xffff; low++) {
+        const uint32_t id = uint32_t{segment} << 16 | low;
+        if (!viommu_topology_manages(topology.get(), iommu, id)) {
+            continue;
+        }
+        if (!ranges.empty() && ranges.back().second + 1 == id) {
+            ranges.back().second = id;
+        } else {
+            ranges.push_back({id, id});
+        }
+    }
+    return ranges;
+}
+
+using Ranges = std::vector<IdRange>;
 
 inline std::vector<uint8_t> viot_body(const ViommuTopology *topology)
 {

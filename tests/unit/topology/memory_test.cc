@@ -83,6 +83,7 @@ MachineBuilder machine_with_long_names()
     return MachineBuilder()
         .pci_iommu("iommu0", 0, 0x0010, {"pcie.0"})
         .pci_iommu("iommu1", 0, 0x0018, {kManagedBus, VIOMMU_PLATFORM_BUS})
+        .leave_out(std::string(kManagedBus) + "/1f")
         .root_bus("pcie.0", 0, 0x00, 0x0f)
         .root_bus(kManagedBus, 0, 0x10, 0x1f)
         .root_bus(kBypassedBus, 0, 0x20, 0xff, true)
@@ -110,6 +111,7 @@ TEST_F(Memory, WhoManagesWhatIsAskedWithoutAnAllocation)
     const uint32_t bypassed = viommu_topology_root_bus_iommu(topology.get(), kBypassedBus);
     const bool function = viommu_topology_manages(topology.get(), 1, 0x1008);
     const bool transport = viommu_topology_manages(topology.get(), 1, 0xffff0003);
+    const bool out = viommu_topology_left_out(topology.get(), kManagedBus, 0xff);
     const bool nobodys = viommu_topology_manages(topology.get(), 1, 0x2008);
     allocations_left = -1;
     EXPECT_EQ(allocations, before);
@@ -118,6 +120,7 @@ TEST_F(Memory, WhoManagesWhatIsAskedWithoutAnAllocation)
     EXPECT_EQ(bypassed, VIOMMU_NO_IOMMU);
     EXPECT_TRUE(function);
     EXPECT_TRUE(transport);
+    EXPECT_TRUE(out);
     EXPECT_FALSE(nobodys);
 }
 

@@ -12,33 +12,6 @@
 namespace viommu::test
 {
 
-namespace
-{
-
-using IdRange = std::pair<uint32_t, uint32_t>;
-
-// Asks for every ID of the segment and gathers the answers.
-std::vector<IdRange> managed_ids(const TopologyPtr &topology, uint32_t iommu, uint16_t segment)
-{
-    std::vector<IdRange> ranges;
-    for (uint32_t low = 0; low <= 0xffff; low++) {
-        const uint32_t id = uint32_t{segment} << 16 | low;
-        if (!viommu_topology_manages(topology.get(), iommu, id)) {
-            continue;
-        }
-        if (!ranges.empty() && ranges.back().second + 1 == id) {
-            ranges.back().second = id;
-        } else {
-            ranges.push_back({id, id});
-        }
-    }
-    return ranges;
-}
-
-using Ranges = std::vector<IdRange>;
-
-} // namespace
-
 TEST(Model, ManagesTheWholeWindowWithIdentityIdsAndWithoutTheIommu)
 {
     const auto topology =
@@ -396,6 +369,10 @@ TEST(ModelRefusal, MissingArrays)
     desc = machine.desc();
     desc.mmio_endpoints = nullptr;
     expect_refused(desc, {"1 MMIO endpoints"});
+    desc = machine.desc();
+    desc.functions = nullptr;
+    desc.function_count = 4;
+    expect_refused(desc, {"4 functions"});
 
     MachineBuilder claims = golden_machine();
     claims.iommus[1].root_buses = nullptr;
@@ -463,8 +440,9 @@ TEST(ModelRefusal, RandomDescriptionsEitherBuildOrGiveASentence)
             endpoint = {name(), static_cast<uint16_t>(below(6)), below(16),
                         below(2) == 0 ? VIOMMU_NO_IOMMU : below(4)};
         }
-        const ViommuMachineDesc desc{iommus.data(),    iommus.size(),    buses.data(), buses.size(),
-                                     endpoints.data(), endpoints.size(), false};
+        const ViommuMachineDesc desc{iommus.data(), iommus.size(),    buses.data(),
+                                     buses.size(),  endpoints.data(), endpoints.size(),
+                                     false,         nullptr,          0};
         char error[256] = "";
         const TopologyPtr topology(viommu_topology_new(&desc, error, sizeof(error)));
         ASSERT_EQ(topology == nullptr, error[0] != '\0') << error;

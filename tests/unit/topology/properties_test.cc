@@ -237,6 +237,97 @@ TEST(RootBus, MOD_7_TooLittleRoomChangesNothing)
     EXPECT_EQ(names[3], nullptr);
 }
 
+struct Entry {
+    std::string name;
+    bool has_address = false;
+    unsigned first = 0, last = 0;
+
+    bool operator==(const Entry &) const = default;
+};
+
+using Entries = std::vector<Entry>;
+
+Entries leave_out(const std::string &value)
+{
+    std::string text = value;
+    Sentence error = "";
+    const size_t count = viommu_leave_out_split(text.data(), nullptr, 0, error, sizeof(error));
+    EXPECT_STREQ(error, "") << value;
+    EXPECT_EQ(text, value);
+    std::vector<ViommuLeaveOut> found(count);
+    EXPECT_EQ(viommu_leave_out_split(text.data(), found.data(), found.size(), error, sizeof(error)),
+              count);
+    Entries entries;
+    for (const ViommuLeaveOut &entry : found) {
+        entries.push_back({entry.name, entry.has_address, entry.first_devfn, entry.last_devfn});
+    }
+    return entries;
+}
+
+std::string leave_out_refusal(const std::string &value)
+{
+    std::string text = value;
+    ViommuLeaveOut untouched[4] = {};
+    Sentence error = "";
+    EXPECT_EQ(viommu_leave_out_split(text.data(), untouched, 4, error, sizeof(error)), 0u) << value;
+    EXPECT_EQ(text, value);
+    EXPECT_EQ(untouched[0].name, nullptr);
+    return error;
+}
+
+TEST(LeaveOut, MOD_15_NamesAndAddressesBetweenColons)
+{
+    EXPECT_EQ(leave_out("disk0"), (Entries{{"disk0"}}));
+    EXPECT_EQ(leave_out("pcie.0:Nic_1-a"), (Entries{{"pcie.0"}, {"Nic_1-a"}}));
+    EXPECT_EQ(leave_out("pcie.0/3.0"), (Entries{{"pcie.0", true, 0x18, 0x18}}));
+    EXPECT_EQ(leave_out("pcie.0/3"), (Entries{{"pcie.0", true, 0x18, 0x1f}}));
+    EXPECT_EQ(leave_out("pcie.0/0x03.00:x:y/0:z/1F.7:z/0X1f"),
+              (Entries{{"pcie.0", true, 0x18, 0x18},
+                       {"x"},
+                       {"y", true, 0, 7},
+                       {"z", true, 0xff, 0xff},
+                       {"z", true, 0xf8, 0xff}}));
+    // Whether there is such a thing, or twice, is not asked here.
+    EXPECT_EQ(leave_out("a:a"), (Entries{{"a"}, {"a"}}));
+}
+
+TEST(LeaveOut, MOD_15_OtherFormsAreRefused)
+{
+    EXPECT_EQ(leave_out_refusal(""), "leave-out: the list is empty");
+    for (const std::string text : {":", "::", "a:", ":a", "a::b", "a/1.0:b:", ":a:b"}) {
+        EXPECT_EQ(leave_out_refusal(text), "leave-out: '" + text + "' contains an empty entry");
+    }
+    for (const std::string text :
+         {"0",         "03.0",   "1a",      "_a",     "-a",      ".a",
+          " a",        "a ",     "a b",     "a,b",    "a;b",     "a/",
+          "/",         "/3",     "/3.0",    "a/3.",   "a/.0",    "a/.",
+          "a/3.8",     "a/3.-1", "a/3.+1",  "a/20",   "a/100",   "a/g",
+          "a/-1",      "a/+1",   "a/3 ",    "a/ 3",   "a/3.0.0", "a/3/0",
+          "a/0x",      "a/x3",   "a/3.0x1", "a/1f.9", "a/3.256", "a/ffffffffffffffff0",
+          "a\xc3\xa4", "a\n"}) {
+        std::string shown = text;
+        std::replace(shown.begin(), shown.end(), '\n', '?');
+        EXPECT_EQ(leave_out_refusal(text),
+                  "leave-out: '" + shown +
+                      "' is neither a name nor ROOT-BUS/SLOT[.FUNCTION] with a hexadecimal slot");
+        EXPECT_EQ(leave_out_refusal("good:" + text + ":bad/"),
+                  "leave-out: '" + shown +
+                      "' is neither a name nor ROOT-BUS/SLOT[.FUNCTION] with a hexadecimal slot");
+    }
+}
+
+TEST(LeaveOut, MOD_15_TooLittleRoomChangesNothing)
+{
+    std::string text = "a:b/1:c";
+    ViommuLeaveOut entries[4] = {};
+    EXPECT_EQ(viommu_leave_out_split(text.data(), entries, 2, nullptr, 0), 3u);
+    EXPECT_EQ(text, "a:b/1:c");
+    EXPECT_EQ(entries[0].name, nullptr);
+    EXPECT_EQ(viommu_leave_out_split(text.data(), entries, 3, nullptr, 0), 3u);
+    EXPECT_STREQ(entries[2].name, "c");
+    EXPECT_EQ(entries[3].name, nullptr);
+}
+
 TEST(Properties, W28_AnyLengthIsTakenAndShownInShort)
 {
     const std::string zeros(1 << 20, '0');
@@ -247,6 +338,11 @@ TEST(Properties, W28_AnyLengthIsTakenAndShownInShort)
     EXPECT_EQ(region_refusal(digits + ":0:0"), form_refusal(shown));
     EXPECT_EQ(layout_refusal(digits), "topology: '" + shown + "' is neither off, v2 nor v3");
     EXPECT_EQ(split_refusal(digits + ":"), "root-bus: '" + shown + "' contains an empty name");
+    EXPECT_EQ(leave_out_refusal(digits + ":"),
+              "leave-out: '" + shown + "' contains an empty entry");
+    EXPECT_EQ(leave_out_refusal(digits + "/"),
+              "leave-out: '" + shown +
+                  "' is neither a name nor ROOT-BUS/SLOT[.FUNCTION] with a hexadecimal slot");
     EXPECT_EQ(region_refusal(std::string(128, 'f')), form_refusal(std::string(128, 'f')));
     EXPECT_EQ(region_refusal(std::string(129, 'f')), form_refusal(shown));
 
