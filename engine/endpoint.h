@@ -16,6 +16,7 @@
 #include "mapping/mapping_set.h"
 
 #include <viommu/engine.h>
+#include <viommu/inspect.h>
 
 #include <cstdint>
 #include <memory>
@@ -145,6 +146,10 @@ public:
 
     // A listener lacks something of its domain: it could not follow.
     bool behind VIOMMU_GUARDED_BY(big_lock) = false;
+
+    // Views: inspect.cc.  See viommu/inspect.h.
+    ViommuEndpointView view() VIOMMU_REQUIRES(big_lock);
+    ViommuLook look(uint64_t iova) const VIOMMU_REQUIRES(big_lock);
 
     Counts counts() const VIOMMU_REQUIRES(big_lock) { return caches_.counts(); }
     // The endpoint has left its domain: nothing in the caches of its threads is of use.

@@ -44,6 +44,7 @@ bool Engine::handle(ViommuRequest &request)
     if (answered.used == 0 || answered.status != Status::Ok) {
         refused_++;
     }
+    count_answer(size < wire::kHeadSize ? uint8_t{0} : request.in[0], answered);
     return told_others_;
 }
 

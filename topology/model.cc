@@ -339,6 +339,8 @@ Model::Model(const ViommuMachineDesc &machine)
         const ViommuRootBusDesc &bus = machine.root_buses[position];
         const uint32_t owner = checked.owner_of(position);
         root_bus_iommus_.emplace(bus.name, owner);
+        root_buses_.push_back(
+            {bus.name, bus.segment, bus.first_bus, bus.last_bus, bus.bypass, owner});
         if (owner != VIOMMU_NO_IOMMU) {
             add_window(windows[owner], bus);
         }

@@ -60,6 +60,15 @@ struct Iommu {
     bool manages(uint32_t id) const; // O(log n)
 };
 
+struct RootBus {
+    std::string name;
+    uint16_t segment;
+    uint8_t first_bus;
+    uint8_t last_bus;
+    bool bypass;
+    uint32_t iommu; // VIOMMU_NO_IOMMU: nobody's
+};
+
 class Model
 {
 public:
@@ -69,12 +78,16 @@ public:
     // In the order of ViommuMachineDesc::iommus.
     const std::vector<Iommu> &iommus() const { return iommus_; }
 
+    // By segment and number.
+    const std::vector<RootBus> &root_buses() const { return root_buses_; }
+
     // Index of the manager of that root bus, or VIOMMU_NO_IOMMU.  Allocates nothing:
     // what fails to find the manager of a function lets it bypass.
     uint32_t root_bus_iommu(std::string_view name) const noexcept;
 
 private:
     std::vector<Iommu> iommus_;
+    std::vector<RootBus> root_buses_;
     std::map<std::string, uint32_t, std::less<>> root_bus_iommus_;
 };
 

@@ -53,6 +53,9 @@ struct VirtIOIOMMU {
     bool in_bus_reset;          /* between reset phases enter and exit */
     bool system_reset;          /* this reset is one of the whole system */
 
+    ViommuQuery query;          /* what inspect.c answers */
+    char query_text[VIOMMU_QUERY_SIZE];
+
     struct rcu_head grace;      /* see queue.c */
     bool in_grace;              /* no request is served until it is over */
 };
@@ -61,6 +64,10 @@ struct VirtIOIOMMU {
 
 /* After every change of the config space that the guest did not write. */
 void viommu_refresh_config_copy(VirtIOIOMMU *s);
+
+/* inspect.c */
+
+void viommu_inspect_register(ObjectClass *klass);
 
 /* observe.c */
 

@@ -90,7 +90,7 @@ MUTATIONS = (
     Mutation("fdt/fdt.cc", "{range.first, phandle(iommu), range.first_id(), length}",
              "{range.first, phandle(0), range.first_id(), length}",
              "Fdt.IommuMapHasATuplePerRangeInOrderOfRequesterIds", "topology-fdt"),
-    Mutation("topology/properties.cc", "return error == std::errc{} && rest == end;",
+    Mutation("topology/shown.h", "return error == std::errc{} && rest == end;",
              "return error == std::errc{};", "ReservedRegion.W15_OtherFormsAreRefused",
              "topology-properties"),
     Mutation("topology/properties.cc", "} else if (fields.start > fields.last) {", "} else if (false) {",
