@@ -19,7 +19,7 @@
 /* Endpoint IDs that are listed of one domain. */
 #define DOMAIN_MEMBERS 64
 /* Functions that are listed in one answer; what is begun is finished. */
-#define FUNCTIONS_PER_ANSWER 256
+#define FUNCTIONS_PER_ANSWER 128
 
 static void visit_u64(Visitor *v, const char *name, uint64_t value)
 {

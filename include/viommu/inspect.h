@@ -20,9 +20,9 @@ extern "C" {
 #endif
 
 /* Most domains and mappings of one answer, and what is asked for without a number. */
-#define VIOMMU_PAGE_MAX 256u
+#define VIOMMU_PAGE_MAX 128u
 /* Likewise of endpoints: to say who has an ID takes a look at every bus. */
-#define VIOMMU_ENDPOINT_PAGE_MAX 64u
+#define VIOMMU_ENDPOINT_PAGE_MAX 32u
 
 /* ------------------------------------------------------------------ */
 /* Questions                                                           */

@@ -143,8 +143,8 @@ TEST(Query, MOD_21_WhatMakesNoSenseIsRefusedWithASentence)
     EXPECT_EQ(refused("domains from=1 from=2"), "inspect: from is given twice");
     EXPECT_EQ(refused("domains from=0x100000000"),
               "inspect: 'from=0x100000000' is no number from 0 to 4294967295");
-    EXPECT_EQ(refused("domains count=0"), "inspect: 'count=0' is no number from 1 to 256");
-    EXPECT_EQ(refused("endpoints count=65"), "inspect: 'count=65' is no number from 1 to 64");
+    EXPECT_EQ(refused("domains count=0"), "inspect: 'count=0' is no number from 1 to 128");
+    EXPECT_EQ(refused("endpoints count=33"), "inspect: 'count=33' is no number from 1 to 32");
     EXPECT_EQ(refused("mappings"), "inspect: mappings needs domain=");
     EXPECT_EQ(refused("translate endpoint=1"), "inspect: translate needs address=");
     EXPECT_EQ(refused("translate endpoint=1 address="),
@@ -162,9 +162,9 @@ TEST(Query, MOD_21_WhatMakesNoSenseIsRefusedWithASentence)
               std::string::npos);
     EXPECT_LT(refused(std::string(100000, 'x')).size(), 256u);
     // The longest that makes sense fits.
-    const std::string longest = "mappings domain=0xffffffff from=0xffffffffffffffff count=256";
+    const std::string longest = "mappings domain=0xffffffff from=0xffffffffffffffff count=128";
     EXPECT_LT(longest.size(), VIOMMU_QUERY_SIZE);
-    EXPECT_EQ(parsed(longest).count, 256u);
+    EXPECT_EQ(parsed(longest).count, 128u);
 }
 
 } // namespace viommu::test
