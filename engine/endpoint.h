@@ -7,6 +7,7 @@
 #pragma once
 
 #include "faults.h"
+#include "injection.h"
 #include "locks.h"
 #include "regions.h"
 #include "shared.h"
@@ -130,6 +131,9 @@ public:
     // Changed between the two halves of an AttachmentChange only.
     Atomic<Domain *> domain{nullptr};
     Atomic<bool> retired{false};
+
+    // Of its accesses; armed between the two halves of an AttachmentChange.
+    AccessInjection injection;
 
     // The functions behind this requester ID whose ATTACH put it where it is;
     // empty exactly if it is unattached.

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "endpoint.h"
+#include "injection.h"
 #include "settings.h"
 #include "shared.h"
 #include "stream.h"
@@ -19,6 +20,7 @@
 #include "mapping/blocks.h"
 
 #include <viommu/engine.h>
+#include <viommu/injection.h>
 #include <viommu/inspect.h>
 
 #include <array>
@@ -85,6 +87,12 @@ public:
         VIOMMU_REQUIRES(big_lock);
     ViommuEndpoint *endpoint_of(uint32_t id) const VIOMMU_REQUIRES(big_lock);
 
+    // injection.cc.  See viommu/injection.h; throws a Refusal.
+    void inject(const ViommuInjection &wanted) VIOMMU_REQUIRES(big_lock)
+        VIOMMU_EXCLUDES(attachments);
+    size_t armed_requests(std::span<ViommuArmedRequests, wire::kTypes> out) const
+        VIOMMU_REQUIRES(big_lock);
+
     // Endpoints
     // Throws a Refusal if the regions cannot be.
     ViommuEndpoint *add_endpoint(void *endpoint_opaque, std::span<const ViommuRegion> regions)
@@ -113,6 +121,9 @@ private:
         size_t used;
         wire::Status status; // meaningless if used is 0
     };
+    // The answer of a request that has to fail, if it has to.
+    std::optional<Answered> answer_injected(const wire::GuestBytes &in, size_t writable,
+                                            uint8_t *out) VIOMMU_REQUIRES(big_lock);
     void count_answer(uint8_t type, const Answered &answered) VIOMMU_REQUIRES(big_lock);
     Answered answer(const wire::GuestBytes &in, size_t writable, uint8_t *out)
         VIOMMU_REQUIRES(big_lock);
@@ -223,6 +234,7 @@ private:
     size_t with_own_regions_ VIOMMU_GUARDED_BY(big_lock) = 0;
     // The request in hand kept others busy: listeners, or QEMU's memory topology.
     bool told_others_ VIOMMU_GUARDED_BY(big_lock) = false;
+    RequestInjection request_injection_ VIOMMU_GUARDED_BY(big_lock);
     uint64_t requests_ VIOMMU_GUARDED_BY(big_lock) = 0;
     uint64_t refused_ VIOMMU_GUARDED_BY(big_lock) = 0;
     // By type, 0 for those that there are not, and by status, the last one for none.

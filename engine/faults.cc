@@ -23,6 +23,19 @@ bool FaultQueue::report(FaultSource &source, uint64_t address, wire::Reason reas
         tally->directions = directions;
         tally->address = address;
     }
+    return queue_locked(source, address, reason, directions);
+}
+
+bool FaultQueue::queue(FaultSource &source, uint64_t address, wire::Reason reason,
+                       uint32_t directions)
+{
+    const MutexLock guard(lock_);
+    return queue_locked(source, address, reason, directions);
+}
+
+bool FaultQueue::queue_locked(FaultSource &source, uint64_t address, wire::Reason reason,
+                              uint32_t directions)
+{
     if (!live_ || source.closed_) {
         count_dropped();
         return false;

@@ -65,7 +65,10 @@ public:
     // when it ceases to be.
     void set_live(bool live);
 
-    // True if a record was queued.
+    // A record without an access.
+    bool queue(FaultSource &source, uint64_t address, wire::Reason reason, uint32_t directions);
+
+    // An access was refused.  Both: true if a record was queued.
     bool report(FaultSource &source, uint64_t address, wire::Reason reason, uint32_t directions);
 
     // Takes the oldest record.
@@ -97,6 +100,8 @@ private:
         uint32_t directions;
     };
 
+    bool queue_locked(FaultSource &source, uint64_t address, wire::Reason reason,
+                      uint32_t directions) VIOMMU_REQUIRES(lock_);
     void clear_locked() VIOMMU_REQUIRES(lock_);
     Record &at(size_t i) VIOMMU_REQUIRES(lock_) { return ring_[(head_ + i) % ring_.size()]; }
 

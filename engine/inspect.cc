@@ -15,9 +15,6 @@ namespace viommu
 namespace
 {
 
-constexpr std::array<const char *, wire::kTypes + 1> kTypeNames{"unknown", "attach", "detach",
-                                                                "map",     "unmap",  "probe"};
-
 static_assert(VIOMMU_REQUEST_COUNTS == (wire::kTypes + 1) * (wire::kStatuses + 1));
 
 const char *reason_name(wire::Reason reason)
@@ -76,7 +73,7 @@ size_t Engine::request_counts(std::span<ViommuRequestCount, VIOMMU_REQUEST_COUNT
                 const char *const name = status == wire::kStatuses
                                              ? kUnanswered
                                              : name_of(static_cast<wire::Status>(status));
-                out[count++] = {kTypeNames[type], name, times};
+                out[count++] = {type_name(static_cast<uint8_t>(type)), name, times};
             }
         }
     }

@@ -34,6 +34,24 @@ const char *name_of(Status status)
     return "unknown";
 }
 
+const char *type_name(uint8_t type)
+{
+    switch (type) {
+    case VIOMMU_T_ATTACH:
+        return "attach";
+    case VIOMMU_T_DETACH:
+        return "detach";
+    case VIOMMU_T_MAP:
+        return "map";
+    case VIOMMU_T_UNMAP:
+        return "unmap";
+    case VIOMMU_T_PROBE:
+        return "probe";
+    default:
+        return "unknown";
+    }
+}
+
 namespace
 {
 

@@ -33,6 +33,7 @@ struct VirtIOIOMMU {
     uint64_t max_memory;        /* bytes */
     bool sparse_page_sizes;
     bool linger;
+    bool fault_injection;
     ViommuRegion *resv_regions;
     uint32_t nr_resv_regions;
     char *root_bus;
@@ -64,6 +65,10 @@ struct VirtIOIOMMU {
 
 /* After every change of the config space that the guest did not write. */
 void viommu_refresh_config_copy(VirtIOIOMMU *s);
+
+/* inject.c */
+
+void viommu_inject_register(ObjectClass *klass);
 
 /* inspect.c */
 

@@ -24,6 +24,7 @@
 #define VIOMMU_VIOMMU_H
 
 #include "engine.h"
+#include "injection.h"
 #include "inspect.h"
 #include "properties.h"
 #include "topology.h"

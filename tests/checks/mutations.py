@@ -23,7 +23,7 @@ ROOMS = ("base", "engine", "include", "mapping", "topology", "acpi", "fdt", "tes
 PROGRAMS = {"engine": "tests/unit/engine", "engine-mappings": "tests/unit/engine",
             "interleave": "tests/interleave",
             **{f"topology-{name}": "tests/unit/topology"
-               for name in ("model", "array", "viot", "fdt", "properties")}}
+               for name in ("model", "array", "viot", "fdt", "properties", "view")}}
 LIMIT = 120  # seconds for one test
 
 
@@ -97,6 +97,37 @@ MUTATIONS = (
              "ReservedRegion.W15_AnEndBeforeTheStartIsRefused", "topology-properties"),
     Mutation("topology/properties.cc", "if (cap <= colons) {", "if (cap < colons) {",
              "RootBus.MOD_7_TooLittleRoomChangesNothing", "topology-properties"),
+    # What users see of a running device
+    Mutation("engine/inspect.cc", "    return entry != domains_.end();", "    return count == out.size();",
+             "Inspect.MOD_21_DomainsInPages"),
+    Mutation("engine/inspect.cc", "auto mapping = mappings.find(iova);",
+             "auto mapping = mappings.next(iova);", "Inspect.MOD_21_MappingsInPages"),
+    Mutation("engine/inspect.cc", "look_up(iova, nullptr, answer)",
+             "look_up(iova, const_cast<Endpoint *>(this)->caches_.mine(), answer)",
+             "Inspect.MOD_22_ALookIsNoAccess"),
+    Mutation("engine/inspect.cc", "view.bypasses = !engine.must_translate(*this);",
+             "view.bypasses = here && here->bypass;", "Inspect.MOD_21_EndpointsHaveAMode"),
+    Mutation("engine/faults.cc", "{&tally_, &source.tally_}", "{&source.tally_}",
+             "Inspect.MOD_23_FaultsAreCountedByReasonAndTheLastIsKept"),
+    Mutation("topology/words.h", "        for (const std::string_view key : needed) {\n"
+             "            if (!find(key)) {", "        for (const std::string_view key : needed) {\n"
+             "            if (false) {",
+             "Query.MOD_21_WhatMakesNoSenseIsRefusedWithASentence", "topology-view"),
+    Mutation("topology/words.h", "value < first || value > last) {", "value < first) {",
+             "Query.MOD_21_WhatMakesNoSenseIsRefusedWithASentence", "topology-view"),
+    # Faults that are made
+    Mutation("engine/injection.cc", "if (!settings_.fault_injection) {", "if (false) {",
+             "Injection.MOD_24_RefusedUnlessTheDeviceWasMadeForIt"),
+    Mutation("engine/injection.cc", "        AttachmentChange change(shared_.attachments);\n", "",
+             "Injection.MOD_26_TheNextAccessesOfAnEndpointFault"),
+    Mutation("engine/endpoint.cc", " && injection.left() == 0) {", ") {",
+             "Injection.MOD_26_WhatIsAnsweredWhileArmedIsNotRemembered"),
+    Mutation("engine/endpoint.cc", "access != 0 ? injection.take() : std::nullopt",
+             "injection.take()", "Injection.MOD_26_TheNextAccessesOfAnEndpointFault"),
+    Mutation("engine/injection.cc", "drop_cached(*endpoint, 0, UINT64_MAX);", "",
+             "Injection.MOD_26_WhoCachesIsToldToAskAgain"),
+    Mutation("engine/injection.cc", "    std::fill_n(out, area + wire::kTailSize, uint8_t{0});\n", "",
+             "Injection.MOD_25_AProbeThatFailsHasNoProperties"),
     # Assigned devices
     Mutation("engine/engine.cc", "if (smallest > granule) {", "if (false) {",
              "Hosts.W27_AfterThatALargerPageIsRefused"),
