@@ -180,7 +180,7 @@ class LogLines(unittest.TestCase):
                               re.MULTILINE):
             for line in re.findall(r"`([^`]+)`", row):
                 pattern = re.sub(r"(ATTACH|DETACH)", "%s", line)
-                self.assertIn(pattern, whole)
+                self.assertTrue(pattern in whole, f"no source logs '{line}'")
 
 
 def main():
