@@ -99,7 +99,7 @@ wire::Reason Endpoint::look_up(uint64_t iova, ThreadCache *cache, ViommuTranslat
         reason = look_up(iova, stamp, out);
     } while (!attachments_now.unchanged(noted));
 
-    if (hit && stamp.leaf) {
+    if (hit && stamp.leaf && injection.left() == 0) {
         hit->base = iova & ~out.mask;
         hit->mask = out.mask;
         hit->phys = out.phys & ~out.mask;
@@ -132,7 +132,11 @@ inline bool Endpoint::recall(const ThreadCache &cache, uint64_t iova, ViommuTran
 void Endpoint::translate_anew(uint64_t iova, uint32_t access, ThreadCache *cache,
                               ViommuTranslation &out)
 {
-    const wire::Reason reason = look_up(iova, cache, out);
+    wire::Reason reason = look_up(iova, cache, out);
+    if (const auto injected = access != 0 ? injection.take() : std::nullopt) {
+        reason = *injected;
+        out.rights = 0;
+    }
     const uint32_t refused = access & ~out.rights; // MAP-6
     out.fault_queued = false;
     if (refused == 0) {

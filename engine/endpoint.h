@@ -7,6 +7,7 @@
 #pragma once
 
 #include "faults.h"
+#include "injection.h"
 #include "locks.h"
 #include "regions.h"
 #include "shared.h"
@@ -16,6 +17,7 @@
 #include "mapping/mapping_set.h"
 
 #include <viommu/engine.h>
+#include <viommu/inspect.h>
 
 #include <cstdint>
 #include <memory>
@@ -130,6 +132,9 @@ public:
     Atomic<Domain *> domain{nullptr};
     Atomic<bool> retired{false};
 
+    // Of its accesses; armed between the two halves of an AttachmentChange.
+    AccessInjection injection;
+
     // The functions behind this requester ID whose ATTACH put it where it is;
     // empty exactly if it is unattached.
     std::vector<uintptr_t> members VIOMMU_GUARDED_BY(big_lock);
@@ -145,6 +150,10 @@ public:
 
     // A listener lacks something of its domain: it could not follow.
     bool behind VIOMMU_GUARDED_BY(big_lock) = false;
+
+    // Views: inspect.cc.  See viommu/inspect.h.
+    ViommuEndpointView view() VIOMMU_REQUIRES(big_lock);
+    ViommuLook look(uint64_t iova) const VIOMMU_REQUIRES(big_lock);
 
     Counts counts() const VIOMMU_REQUIRES(big_lock) { return caches_.counts(); }
     // The endpoint has left its domain: nothing in the caches of its threads is of use.

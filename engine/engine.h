@@ -11,6 +11,7 @@
 #pragma once
 
 #include "endpoint.h"
+#include "injection.h"
 #include "settings.h"
 #include "shared.h"
 #include "stream.h"
@@ -19,7 +20,10 @@
 #include "mapping/blocks.h"
 
 #include <viommu/engine.h>
+#include <viommu/injection.h>
+#include <viommu/inspect.h>
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -68,6 +72,27 @@ public:
     bool pop_fault(std::span<uint8_t, VIOMMU_FAULT_RECORD_SIZE> record) VIOMMU_REQUIRES(big_lock);
     ViommuStats stats() const VIOMMU_REQUIRES(big_lock);
 
+    // Views: inspect.cc.  See viommu/inspect.h.
+    ViommuSettingsView settings() const VIOMMU_REQUIRES(big_lock);
+    size_t request_counts(std::span<ViommuRequestCount, VIOMMU_REQUEST_COUNTS> out) const
+        VIOMMU_REQUIRES(big_lock);
+    ViommuFaultCounts fault_counts() VIOMMU_REQUIRES(big_lock);
+    // Writes until `out` is full; true if there are more.
+    bool domains_from(uint32_t first, std::span<ViommuDomainView> out, size_t &count) const
+        VIOMMU_REQUIRES(big_lock);
+    std::span<Endpoint *const> endpoints_in(uint32_t domain) const VIOMMU_REQUIRES(big_lock);
+    // Throws a Refusal if there is no such domain.
+    ViommuMappingPage mappings_from(uint32_t domain, uint64_t iova,
+                                    std::span<ViommuMappingView> out) const
+        VIOMMU_REQUIRES(big_lock);
+    ViommuEndpoint *endpoint_of(uint32_t id) const VIOMMU_REQUIRES(big_lock);
+
+    // injection.cc.  See viommu/injection.h; throws a Refusal.
+    void inject(const ViommuInjection &wanted) VIOMMU_REQUIRES(big_lock)
+        VIOMMU_EXCLUDES(attachments);
+    size_t armed_requests(std::span<ViommuArmedRequests, wire::kTypes> out) const
+        VIOMMU_REQUIRES(big_lock);
+
     // Endpoints
     // Throws a Refusal if the regions cannot be.
     ViommuEndpoint *add_endpoint(void *endpoint_opaque, std::span<const ViommuRegion> regions)
@@ -96,6 +121,10 @@ private:
         size_t used;
         wire::Status status; // meaningless if used is 0
     };
+    // The answer of a request that has to fail, if it has to.
+    std::optional<Answered> answer_injected(const wire::GuestBytes &in, size_t writable,
+                                            uint8_t *out) VIOMMU_REQUIRES(big_lock);
+    void count_answer(uint8_t type, const Answered &answered) VIOMMU_REQUIRES(big_lock);
     Answered answer(const wire::GuestBytes &in, size_t writable, uint8_t *out)
         VIOMMU_REQUIRES(big_lock);
     wire::Status attach(const wire::AttachRequest &request) VIOMMU_REQUIRES(big_lock);
@@ -205,8 +234,12 @@ private:
     size_t with_own_regions_ VIOMMU_GUARDED_BY(big_lock) = 0;
     // The request in hand kept others busy: listeners, or QEMU's memory topology.
     bool told_others_ VIOMMU_GUARDED_BY(big_lock) = false;
+    RequestInjection request_injection_ VIOMMU_GUARDED_BY(big_lock);
     uint64_t requests_ VIOMMU_GUARDED_BY(big_lock) = 0;
     uint64_t refused_ VIOMMU_GUARDED_BY(big_lock) = 0;
+    // By type, 0 for those that there are not, and by status, the last one for none.
+    std::array<std::array<uint64_t, wire::kStatuses + 1>, wire::kTypes + 1>
+        answers_ VIOMMU_GUARDED_BY(big_lock){};
     // Of endpoints that were freed.
     Counts past_ VIOMMU_GUARDED_BY(big_lock);
 };

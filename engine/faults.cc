@@ -17,6 +17,25 @@ bool FaultQueue::report(FaultSource &source, uint64_t address, wire::Reason reas
                         uint32_t directions)
 {
     const MutexLock guard(lock_);
+    for (FaultTally *const tally : {&tally_, &source.tally_}) {
+        tally->by_reason[static_cast<size_t>(reason)]++;
+        tally->reason = reason;
+        tally->directions = directions;
+        tally->address = address;
+    }
+    return queue_locked(source, address, reason, directions);
+}
+
+bool FaultQueue::queue(FaultSource &source, uint64_t address, wire::Reason reason,
+                       uint32_t directions)
+{
+    const MutexLock guard(lock_);
+    return queue_locked(source, address, reason, directions);
+}
+
+bool FaultQueue::queue_locked(FaultSource &source, uint64_t address, wire::Reason reason,
+                              uint32_t directions)
+{
     if (!live_ || source.closed_) {
         count_dropped();
         return false;
@@ -61,6 +80,18 @@ std::optional<void *> FaultQueue::oldest()
 {
     const MutexLock guard(lock_);
     return count_ == 0 ? std::nullopt : std::optional(at(0).source->opaque_);
+}
+
+FaultTally FaultQueue::tally(const FaultSource &source)
+{
+    const MutexLock guard(lock_);
+    return source.tally_;
+}
+
+FaultTally FaultQueue::tally()
+{
+    const MutexLock guard(lock_);
+    return tally_;
 }
 
 void FaultQueue::close(FaultSource &source)

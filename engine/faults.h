@@ -24,6 +24,17 @@ namespace viommu
 inline constexpr size_t kFaultQueueSize = 256;
 inline constexpr size_t kFaultsPerEndpoint = 16;
 
+// What was reported, whether or not a record came of it.
+struct FaultTally {
+    std::array<uint64_t, wire::kReasons> by_reason{};
+    // The last one.
+    wire::Reason reason{};
+    uint32_t directions = 0; // 0: there was none yet
+    uint64_t address = 0;
+
+    uint64_t count(wire::Reason which) const { return by_reason[static_cast<size_t>(which)]; }
+};
+
 // The endpoint as the queue knows it.
 class FaultSource
 {
@@ -33,7 +44,9 @@ public:
 private:
     friend class FaultQueue;
     void *const opaque_;
-    bool closed_ = false; // under the lock of the queue
+    // Under the lock of the queue.
+    bool closed_ = false;
+    FaultTally tally_;
 };
 
 struct Fault {
@@ -52,7 +65,10 @@ public:
     // when it ceases to be.
     void set_live(bool live);
 
-    // True if a record was queued.
+    // A record without an access.
+    bool queue(FaultSource &source, uint64_t address, wire::Reason reason, uint32_t directions);
+
+    // An access was refused.  Both: true if a record was queued.
     bool report(FaultSource &source, uint64_t address, wire::Reason reason, uint32_t directions);
 
     // Takes the oldest record.
@@ -67,6 +83,10 @@ public:
 
     void clear();
 
+    // Of one source, and of all that there ever were.
+    FaultTally tally(const FaultSource &source);
+    FaultTally tally();
+
     void count_dropped() { dropped_.fetch_add(1, std::memory_order_relaxed); }
 
     uint64_t coalesced() const { return coalesced_.load(std::memory_order_relaxed); }
@@ -80,6 +100,8 @@ private:
         uint32_t directions;
     };
 
+    bool queue_locked(FaultSource &source, uint64_t address, wire::Reason reason,
+                      uint32_t directions) VIOMMU_REQUIRES(lock_);
     void clear_locked() VIOMMU_REQUIRES(lock_);
     Record &at(size_t i) VIOMMU_REQUIRES(lock_) { return ring_[(head_ + i) % ring_.size()]; }
 
@@ -89,6 +111,7 @@ private:
     std::array<Record, kFaultQueueSize> ring_ VIOMMU_GUARDED_BY(lock_){};
     size_t head_ VIOMMU_GUARDED_BY(lock_) = 0;
     size_t count_ VIOMMU_GUARDED_BY(lock_) = 0;
+    FaultTally tally_ VIOMMU_GUARDED_BY(lock_);
     Atomic<uint64_t> coalesced_{0};
     Atomic<uint64_t> dropped_{0};
 };

@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "request_view.h"
 
-#include "wire.h"
-
 #include <algorithm>
 
 namespace viommu
-{
-
-namespace
 {
 
 using wire::Status;
@@ -38,6 +33,27 @@ const char *name_of(Status status)
     }
     return "unknown";
 }
+
+const char *type_name(uint8_t type)
+{
+    switch (type) {
+    case VIOMMU_T_ATTACH:
+        return "attach";
+    case VIOMMU_T_DETACH:
+        return "detach";
+    case VIOMMU_T_MAP:
+        return "map";
+    case VIOMMU_T_UNMAP:
+        return "unmap";
+    case VIOMMU_T_PROBE:
+        return "probe";
+    default:
+        return "unknown";
+    }
+}
+
+namespace
+{
 
 // Memory that has run out is no fault of the driver's.
 bool is_drivers_fault(Status status)
@@ -103,7 +119,7 @@ ViommuRequestView view_of(const ViommuRequest &request)
     const auto type = in.get<uint8_t>(0);
     view.type = view_fields(Type{type}, in, view) ? type : 0;
     if (request.used < wire::kTailSize) {
-        view.status = "unanswered";
+        view.status = kUnanswered;
         view.drivers_fault = true;
     } else {
         const auto status = Status{request.out[request.used - wire::kTailSize]};

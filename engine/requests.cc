@@ -37,13 +37,17 @@ bool Engine::handle(ViommuRequest &request)
     told_others_ = false;
     driver_returns(); // whoever asks is a driver
     const size_t size = std::min<size_t>(request.in_size, VIOMMU_REQUEST_MAX);
-    const Answered answered =
-        answer(wire::GuestBytes({request.in, size}), request.writable, request.out);
+    const wire::GuestBytes in({request.in, size});
+    const std::optional<Answered> injected =
+        request_injection_.armed() ? answer_injected(in, request.writable, request.out)
+                                   : std::nullopt;
+    const Answered answered = injected ? *injected : answer(in, request.writable, request.out);
     request.used = answered.used;
     requests_++;
     if (answered.used == 0 || answered.status != Status::Ok) {
         refused_++;
     }
+    count_answer(size < wire::kHeadSize ? uint8_t{0} : request.in[0], answered);
     return told_others_;
 }
 

@@ -67,8 +67,9 @@ Settings::Settings(const ViommuEngineConfig &config)
       input_last(config.input_last), domain_first(config.domain_first),
       domain_last(config.domain_last), probe_size(config.probe_size),
       boot_bypass(config.boot_bypass), topology_array(config.topology_array), linger(config.linger),
-      max_mappings(config.max_mappings), max_domains(config.max_domains),
-      max_memory(config.max_memory), regions(merged_regions(regions_of(config)))
+      fault_injection(config.fault_injection), max_mappings(config.max_mappings),
+      max_domains(config.max_domains), max_memory(config.max_memory),
+      regions(merged_regions(regions_of(config)))
 {
     check(config);
     check_merged_regions(regions, probe_size);

@@ -25,6 +25,7 @@ struct Settings {
     bool boot_bypass;
     bool topology_array;
     bool linger;
+    bool fault_injection;
     uint64_t max_mappings;
     uint32_t max_domains;
     uint64_t max_memory;

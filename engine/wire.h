@@ -24,6 +24,7 @@ enum class Type : uint8_t {
     Unmap = VIOMMU_T_UNMAP,
     Probe = VIOMMU_T_PROBE,
 };
+inline constexpr size_t kTypes = 5; // from 1 on
 
 enum class Status : uint8_t {
     Ok = 0,
@@ -36,12 +37,14 @@ enum class Status : uint8_t {
     Fault = 7,
     NoMem = 8,
 };
+inline constexpr size_t kStatuses = 9;
 
 enum class Reason : uint8_t {
     Unknown = 0,
     Domain = 1,
     Mapping = 2,
 };
+inline constexpr size_t kReasons = 3;
 
 inline constexpr size_t kHeadSize = 4;
 inline constexpr size_t kTailSize = 4;

@@ -352,11 +352,13 @@ Model::Model(const ViommuMachineDesc &machine)
         const ViommuRootBusDesc &bus = machine.root_buses[position];
         const uint32_t owner =
             left_out[position].all ? VIOMMU_NO_IOMMU : checked.owners()[position];
+        owned_.emplace(bus.name, Owned{owner, left_out[position].functions});
+        root_buses_.push_back(
+            {bus.name, bus.segment, bus.first_bus, bus.last_bus, bus.bypass, owner});
         if (owner != VIOMMU_NO_IOMMU) {
             add_window(windows[owner], bus);
             add_holes(holes, bus, left_out[position]);
         }
-        root_buses_.emplace(bus.name, RootBus{owner, left_out[position].functions});
     }
     for (size_t i = 0; i < machine.iommu_count; i++) {
         for (const PciRange &window : windows[i]) {
@@ -379,14 +381,14 @@ Model::Model(const ViommuMachineDesc &machine)
 
 uint32_t Model::root_bus_iommu(std::string_view name) const noexcept
 {
-    const auto found = root_buses_.find(name);
-    return found == root_buses_.end() ? VIOMMU_NO_IOMMU : found->second.iommu;
+    const auto found = owned_.find(name);
+    return found == owned_.end() ? VIOMMU_NO_IOMMU : found->second.iommu;
 }
 
 bool Model::left_out(std::string_view root_bus, uint8_t devfn) const noexcept
 {
-    const auto found = root_buses_.find(root_bus);
-    return found != root_buses_.end() && found->second.left_out[devfn];
+    const auto found = owned_.find(root_bus);
+    return found != owned_.end() && found->second.left_out[devfn];
 }
 
 } // namespace viommu::topology

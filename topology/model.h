@@ -61,6 +61,15 @@ struct Iommu {
     bool manages(uint32_t id) const; // O(log n)
 };
 
+struct RootBus {
+    std::string name;
+    uint16_t segment;
+    uint8_t first_bus;
+    uint8_t last_bus;
+    bool bypass;
+    uint32_t iommu; // VIOMMU_NO_IOMMU: nobody's
+};
+
 class Model
 {
 public:
@@ -70,6 +79,9 @@ public:
     // In the order of ViommuMachineDesc::iommus.
     const std::vector<Iommu> &iommus() const { return iommus_; }
 
+    // By segment and number.
+    const std::vector<RootBus> &root_buses() const { return root_buses_; }
+
     // Index of the manager of that root bus, or VIOMMU_NO_IOMMU.  Allocates nothing:
     // what fails to find the manager of a function lets it bypass.
     uint32_t root_bus_iommu(std::string_view name) const noexcept;
@@ -78,13 +90,14 @@ public:
     bool left_out(std::string_view root_bus, uint8_t devfn) const noexcept;
 
 private:
-    struct RootBus {
+    struct Owned {
         uint32_t iommu;            // VIOMMU_NO_IOMMU if it leaves out all of the bus
         std::bitset<256> left_out; // by device and function
     };
 
     std::vector<Iommu> iommus_;
-    std::map<std::string, RootBus, std::less<>> root_buses_;
+    std::vector<RootBus> root_buses_;
+    std::map<std::string, Owned, std::less<>> owned_; // by the name of the root bus
 };
 
 } // namespace viommu::topology

@@ -2,7 +2,7 @@
 //
 // What users write into the properties that QEMU has no type for.  The work is
 // linear in the length of the text, and nothing is allocated.
-#include "text.h"
+#include "shown.h"
 
 #include "base/error.h"
 
@@ -10,54 +10,16 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <string_view>
-#include <system_error>
 
 namespace viommu::topology
 {
 
 namespace
 {
-
-// With the longest value that is shown, every sentence fits into 256 bytes.
-constexpr size_t kShownMax = 128;
-
-// A value as a sentence shows it: on one line, cut if it is long.
-class Shown
-{
-public:
-    explicit Shown(std::string_view value) : text_{}
-    {
-        constexpr std::string_view kCut = "...";
-        const std::string_view start = value.substr(0, kShownMax);
-        char *const end = std::transform(start.begin(), start.end(), text_.begin(), [](char c) {
-            const auto byte = static_cast<unsigned char>(c);
-            return byte < ' ' || byte == 0x7f ? '?' : c;
-        });
-        if (value.size() > kShownMax) {
-            std::copy(kCut.begin(), kCut.end(), end);
-        }
-    }
-
-    const char *text() const { return text_.data(); }
-
-private:
-    std::array<char, kShownMax + sizeof("...")> text_;
-};
-
-using Sentence = std::array<char, 256>;
-
-// All of `text` is the number: no blanks, no sign, no overflow.
-template <typename Number> bool parse_number(std::string_view text, int base, Number &number)
-{
-    const char *const end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data(), end, number, base);
-    return error == std::errc{} && rest == end;
-}
 
 bool parse_address(std::string_view text, uint64_t &address)
 {

@@ -200,6 +200,57 @@ void viommu_registry_for_each_space(ViommuUnit *unit,
     }
 }
 
+typedef struct Numbered {
+    uint32_t id;
+    ViommuSpace *space;
+} Numbered;
+
+static gint numbered_cmp(gconstpointer va, gconstpointer vb)
+{
+    const Numbered *a = va, *b = vb;
+
+    return (a->id > b->id) - (a->id < b->id);
+}
+
+/* Whether an ID stands for its space takes a look at every bus: only for as many as
+ * are wanted. */
+GPtrArray *viommu_registry_spaces_from(ViommuUnit *unit, uint32_t from,
+                                       guint cap, int64_t *next)
+{
+    g_autoptr(GArray) all = g_array_new(false, false, sizeof(Numbered));
+    GPtrArray *found = g_ptr_array_new();
+    GHashTableIter iter;
+    gpointer value;
+
+    *next = -1;
+    g_hash_table_iter_init(&iter, viommu_registry_spaces());
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        Numbered one = { .space = value };
+
+        if (one.space->unit == unit) {
+            one.id = viommu_registry_endpoint_id(one.space);
+            if (one.id >= from) {
+                g_array_append_val(all, one);
+            }
+        }
+    }
+    g_array_sort(all, numbered_cmp);
+    for (guint i = 0; i < all->len && *next < 0; i++) {
+        Numbered *one = &g_array_index(all, Numbered, i);
+        uint32_t id;
+
+        if (!viommu_registry_own_id(one->space, &id)) {
+            continue;
+        }
+        if (found->len < cap) {
+            g_ptr_array_add(found, one->space);
+        } else {
+            *next = id;
+        }
+    }
+    return found;
+}
+
 bool viommu_registry_resolve(ViommuUnit *unit, uint32_t id, ViommuIdentity *out)
 {
     ViommuPlace place = { 0 };

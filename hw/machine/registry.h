@@ -82,4 +82,11 @@ void viommu_registry_for_each_space(ViommuUnit *unit,
                                                   void *opaque),
                                     void *opaque);
 
+/*
+ * Likewise those from ID @from on, at most @cap, to be freed.  @next: the ID of the
+ * first that had no room, or -1.
+ */
+GPtrArray *viommu_registry_spaces_from(ViommuUnit *unit, uint32_t from,
+                                       guint cap, int64_t *next);
+
 #endif

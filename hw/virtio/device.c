@@ -374,6 +374,8 @@ static void viommu_class_init(ObjectClass *klass, ViommuClassData *data)
 
     viommu_properties_register(klass);
     viommu_stats_register(klass);
+    viommu_inspect_register(klass);
+    viommu_inject_register(klass);
     dc->vmsd = &vmstate_viommu;
     dc->desc = "Paravirtual IOMMU";
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);

@@ -33,6 +33,7 @@ struct VirtIOIOMMU {
     uint64_t max_memory;        /* bytes */
     bool sparse_page_sizes;
     bool linger;
+    bool fault_injection;
     ViommuRegion *resv_regions;
     uint32_t nr_resv_regions;
     char *root_bus;
@@ -55,6 +56,9 @@ struct VirtIOIOMMU {
     bool in_bus_reset;          /* between reset phases enter and exit */
     bool system_reset;          /* this reset is one of the whole system */
 
+    ViommuQuery query;          /* what inspect.c answers */
+    char query_text[VIOMMU_QUERY_SIZE];
+
     struct rcu_head grace;      /* see queue.c */
     bool in_grace;              /* no request is served until it is over */
 };
@@ -66,6 +70,14 @@ void viommu_register_types(void);
 
 /* After every change of the config space that the guest did not write. */
 void viommu_refresh_config_copy(VirtIOIOMMU *s);
+
+/* inject.c */
+
+void viommu_inject_register(ObjectClass *klass);
+
+/* inspect.c */
+
+void viommu_inspect_register(ObjectClass *klass);
 
 /* observe.c */
 

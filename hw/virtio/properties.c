@@ -129,6 +129,7 @@ bool viommu_properties_config(const VirtIOIOMMU *s, ViommuEngineConfig *config,
         .max_domains = s->max_domains,
         .max_memory = s->max_memory,
         .linger = s->linger,
+        .fault_injection = s->fault_injection,
         .sparse_page_sizes = s->sparse_page_sizes,
     };
     if (s->aw_bits < 32 || s->aw_bits > 64) {
@@ -197,6 +198,7 @@ static const Property viommu_properties[] = {
     DEFINE_PROP_BOOL("sparse-page-sizes", VirtIOIOMMU, sparse_page_sizes,
                      true),
     DEFINE_PROP_BOOL("linger", VirtIOIOMMU, linger, true),
+    DEFINE_PROP_BOOL("fault-injection", VirtIOIOMMU, fault_injection, false),
     DEFINE_PROP_UINT32("max-domains", VirtIOIOMMU, max_domains, 65536),
     DEFINE_PROP_SIZE("max-memory", VirtIOIOMMU, max_memory, 512 * MiB),
 };
@@ -217,6 +219,8 @@ static const struct {
     { "max-memory", "most host memory for domains and mappings" },
     { "linger", "what is attached when the driver resets the device stays so "
                 "until the next driver" },
+    { "fault-injection", "'inject' may make requests and accesses fail, for "
+                         "tests of drivers" },
     { "sparse-page-sizes", "advertise only the page sizes that page tables of "
                            "the granule have" },
 };

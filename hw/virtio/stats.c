@@ -20,10 +20,18 @@ static void visit_flag(Visitor *v, const char *name, bool value, Error **errp)
     visit_type_bool(v, name, &value, errp);
 }
 
+static void visit_text(Visitor *v, const char *name, const char *text)
+{
+    char *value = (char *)text;
+
+    visit_type_str(v, name, &value, NULL);
+}
+
 static void visit_space(ViommuSpace *space, void *opaque)
 {
     Visitor *v = opaque;
     ViommuEndpointStats stats;
+    ViommuEndpointView view;
 
     viommu_endpoint_stats(space->endpoint, &stats);
     if (!visit_start_struct(v, NULL, NULL, 0, NULL)) {
@@ -35,7 +43,27 @@ static void visit_space(ViommuSpace *space, void *opaque)
     visit_u64(v, "domain", stats.attached ? stats.domain : 0, NULL);
     visit_u64(v, "translations", stats.translations, NULL);
     visit_u64(v, "faults", stats.faults, NULL);
+    viommu_endpoint_view(space->endpoint, &view);
+    visit_text(v, "mode", view.mode);
+    visit_flag(v, "bypasses", view.bypasses, NULL);
     visit_end_struct(v, NULL);
+}
+
+static void visit_request_counts(Visitor *v, const ViommuEngine *engine)
+{
+    ViommuRequestCount counts[VIOMMU_REQUEST_COUNTS];
+    size_t n = engine ? viommu_engine_request_counts(engine, counts) : 0;
+
+    if (!visit_start_list(v, "requests-by-status", NULL, 0, NULL)) {
+        return;
+    }
+    for (size_t i = 0; i < n && visit_start_struct(v, NULL, NULL, 0, NULL); i++) {
+        visit_text(v, "type", counts[i].type);
+        visit_text(v, "status", counts[i].status);
+        visit_u64(v, "count", counts[i].count, NULL);
+        visit_end_struct(v, NULL);
+    }
+    visit_end_list(v, NULL);
 }
 
 static void viommu_get_endpoints(Object *obj, Visitor *v, const char *name,
@@ -53,9 +81,11 @@ static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
 {
     VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
     ViommuStats stats = { 0 };
+    ViommuFaultCounts faults = { 0 };
 
     if (s->unit.engine) {
         viommu_engine_stats(s->unit.engine, &stats);
+        viommu_engine_fault_counts(s->unit.engine, &faults);
     }
     if (!visit_start_struct(v, name, NULL, 0, errp)) {
         return;
@@ -71,6 +101,9 @@ static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
     visit_u64(v, "memory", stats.memory, NULL);
     visit_u64(v, "remembered", stats.remembered, NULL);
     visit_flag(v, "lingering", stats.lingering, NULL);
+    visit_u64(v, "faults-domain", faults.domain, NULL);
+    visit_u64(v, "faults-mapping", faults.mapping, NULL);
+    visit_request_counts(v, s->unit.engine);
     visit_end_struct(v, NULL);
 }
 

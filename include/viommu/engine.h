@@ -107,6 +107,7 @@ typedef struct ViommuEngineConfig {
     bool boot_bypass;          /* value of `bypass` after a system reset */
     bool topology_array;       /* bit 6 means TOPOLOGY: no `bypass` field, but
                                   ATTACH's BYPASS flag is honoured */
+    bool fault_injection;      /* viommu_engine_inject() may be used: for tests of drivers */
     bool linger;               /* see viommu_engine_driver_reset() */
     uint64_t max_mappings;     /* per engine; beyond it MAP answers NOMEM */
     uint32_t max_domains;      /* per engine; beyond it ATTACH answers NOMEM */

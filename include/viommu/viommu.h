@@ -24,6 +24,8 @@
 #define VIOMMU_VIOMMU_H
 
 #include "engine.h"
+#include "injection.h"
+#include "inspect.h"
 #include "properties.h"
 #include "topology.h"
 #include "types.h"

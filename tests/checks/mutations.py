@@ -23,7 +23,7 @@ ROOMS = ("base", "engine", "include", "mapping", "topology", "acpi", "fdt", "tes
 PROGRAMS = {"engine": "tests/unit/engine", "engine-mappings": "tests/unit/engine",
             "interleave": "tests/interleave",
             **{f"topology-{name}": "tests/unit/topology"
-               for name in ("model", "array", "viot", "fdt", "leave-out", "properties")}}
+               for name in ("model", "array", "viot", "fdt", "leave-out", "properties", "view")}}
 LIMIT = 120  # seconds for one test
 
 
@@ -90,7 +90,7 @@ MUTATIONS = (
     Mutation("fdt/fdt.cc", "{range.first, phandle(iommu), range.first_id(), length}",
              "{range.first, phandle(0), range.first_id(), length}",
              "Fdt.IommuMapHasATuplePerRangeInOrderOfRequesterIds", "topology-fdt"),
-    Mutation("topology/properties.cc", "return error == std::errc{} && rest == end;",
+    Mutation("topology/shown.h", "return error == std::errc{} && rest == end;",
              "return error == std::errc{};", "ReservedRegion.W15_OtherFormsAreRefused",
              "topology-properties"),
     Mutation("topology/properties.cc", "} else if (fields.start > fields.last) {", "} else if (false) {",
@@ -138,6 +138,37 @@ MUTATIONS = (
              "LeaveOut.MOD_15_TooLittleRoomChangesNothing", "topology-properties"),
     Mutation("topology/properties.cc", "return of_bus && function->on_root_bus && ",
              "return of_bus && ", "LeaveOutNames.AsTheModelWill", "topology-leave-out"),
+    # What users see of a running device
+    Mutation("engine/inspect.cc", "    return entry != domains_.end();", "    return count == out.size();",
+             "Inspect.MOD_21_DomainsInPages"),
+    Mutation("engine/inspect.cc", "auto mapping = mappings.find(iova);",
+             "auto mapping = mappings.next(iova);", "Inspect.MOD_21_MappingsInPages"),
+    Mutation("engine/inspect.cc", "look_up(iova, nullptr, answer)",
+             "look_up(iova, const_cast<Endpoint *>(this)->caches_.mine(), answer)",
+             "Inspect.MOD_22_ALookIsNoAccess"),
+    Mutation("engine/inspect.cc", "view.bypasses = !engine.must_translate(*this);",
+             "view.bypasses = here && here->bypass;", "Inspect.MOD_21_EndpointsHaveAMode"),
+    Mutation("engine/faults.cc", "{&tally_, &source.tally_}", "{&source.tally_}",
+             "Inspect.MOD_23_FaultsAreCountedByReasonAndTheLastIsKept"),
+    Mutation("topology/words.h", "        for (const std::string_view key : needed) {\n"
+             "            if (!find(key)) {", "        for (const std::string_view key : needed) {\n"
+             "            if (false) {",
+             "Query.MOD_21_WhatMakesNoSenseIsRefusedWithASentence", "topology-view"),
+    Mutation("topology/words.h", "value < first || value > last) {", "value < first) {",
+             "Query.MOD_21_WhatMakesNoSenseIsRefusedWithASentence", "topology-view"),
+    # Faults that are made
+    Mutation("engine/injection.cc", "if (!settings_.fault_injection) {", "if (false) {",
+             "Injection.MOD_24_RefusedUnlessTheDeviceWasMadeForIt"),
+    Mutation("engine/injection.cc", "        AttachmentChange change(shared_.attachments);\n", "",
+             "Injection.MOD_26_TheNextAccessesOfAnEndpointFault"),
+    Mutation("engine/endpoint.cc", " && injection.left() == 0) {", ") {",
+             "Injection.MOD_26_WhatIsAnsweredWhileArmedIsNotRemembered"),
+    Mutation("engine/endpoint.cc", "access != 0 ? injection.take() : std::nullopt",
+             "injection.take()", "Injection.MOD_26_TheNextAccessesOfAnEndpointFault"),
+    Mutation("engine/injection.cc", "drop_cached(*endpoint, 0, UINT64_MAX);", "",
+             "Injection.MOD_26_WhoCachesIsToldToAskAgain"),
+    Mutation("engine/injection.cc", "    std::fill_n(out, area + wire::kTailSize, uint8_t{0});\n", "",
+             "Injection.MOD_25_AProbeThatFailsHasNoProperties"),
     # Assigned devices
     Mutation("engine/engine.cc", "if (smallest > granule) {", "if (false) {",
              "Hosts.W27_AfterThatALargerPageIsRefused"),

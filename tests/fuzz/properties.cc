@@ -357,6 +357,69 @@ void check_collection(const std::string &text, size_t cap, uint8_t machine)
     }
 }
 
+// Of `inspect`.  What is accepted means the same when it is written out in full, and keeps to
+// the bounds of its view.
+void check_query(const std::string &text)
+{
+    ViommuQuery query{VIOMMU_VIEW_DOMAINS, 1, 2, 3, 4, 5};
+    std::array<char, 256> error{};
+    if (!viommu_query_parse(text.c_str(), &query, error.data(), error.size())) {
+        FUZZ_CHECK(query.view == VIOMMU_VIEW_DOMAINS && query.domain == 1 && query.count == 5);
+        FUZZ_CHECK(std::string(error.data()).starts_with("inspect: "));
+        FUZZ_CHECK(!std::strchr(error.data(), '\n'));
+        return;
+    }
+    FUZZ_CHECK(error[0] == '\0');
+    FUZZ_CHECK(text.size() < VIOMMU_QUERY_SIZE);
+    const std::string from = " from=" + std::to_string(query.from);
+    const std::string count = " count=" + std::to_string(query.count);
+    std::string whole;
+    uint32_t most = VIOMMU_PAGE_MAX;
+    switch (query.view) {
+    case VIOMMU_VIEW_NONE:
+        FUZZ_CHECK(text.empty());
+        return;
+    case VIOMMU_VIEW_ENDPOINTS:
+        most = VIOMMU_ENDPOINT_PAGE_MAX;
+        whole = "endpoints" + count + from;
+        break;
+    case VIOMMU_VIEW_DOMAINS:
+        whole = "domains" + from + count;
+        break;
+    case VIOMMU_VIEW_MAPPINGS:
+        whole = "mappings" + from + " domain=" + std::to_string(query.domain) + count;
+        break;
+    case VIOMMU_VIEW_TRANSLATE:
+        whole = "translate address=" + std::to_string(query.address) +
+                " endpoint=" + std::to_string(query.endpoint);
+        break;
+    }
+    FUZZ_CHECK(query.count >= 1 && query.count <= most);
+    ViommuQuery again{};
+    FUZZ_CHECK(viommu_query_parse(whole.c_str(), &again, error.data(), error.size()));
+    FUZZ_CHECK(again.view == query.view && again.domain == query.domain &&
+               again.endpoint == query.endpoint && again.address == query.address &&
+               again.from == query.from && again.count == query.count);
+}
+
+// Of `inject`.
+void check_injection(const std::string &text)
+{
+    ViommuInjection wanted{VIOMMU_INJECT_RECORD, 1, 2, 3, 4, 5, 6, 7};
+    std::array<char, 256> error{};
+    if (!viommu_injection_parse(text.c_str(), &wanted, error.data(), error.size())) {
+        FUZZ_CHECK(wanted.kind == VIOMMU_INJECT_RECORD && wanted.type == 1 && wanted.count == 7);
+        FUZZ_CHECK(std::string(error.data()).starts_with("inject: "));
+        FUZZ_CHECK(!std::strchr(error.data(), '\n'));
+        return;
+    }
+    FUZZ_CHECK(wanted.type >= VIOMMU_T_ATTACH && wanted.type <= VIOMMU_T_PROBE);
+    FUZZ_CHECK(wanted.status >= 1 && wanted.status <= 8);
+    FUZZ_CHECK(wanted.reason <= 2);
+    FUZZ_CHECK(wanted.access >= VIOMMU_READ && wanted.access <= (VIOMMU_READ | VIOMMU_WRITE));
+    FUZZ_CHECK(wanted.count >= 1);
+}
+
 } // namespace
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -377,5 +440,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_root_bus(text, sentence_room, cap);
     check_leave_out(text, sentence_room, cap);
     check_collection(text, cap, machine);
+    check_query(text);
+    check_injection(text);
     return 0;
 }

@@ -162,7 +162,16 @@ def texts():
                "0a", "a/3.", "a/3.0.0", "a:b/:c", "a/x", "a b", "f" * 150 + "/"]
     layouts = ["off", "v2", "v3", "v1", "V2", "v22", "v"]
     long = ["f" * 128, "f" * 129, "0" * 300 + ":0:0", "a:" * 150, "a" * 200 + "::"]
-    for number, text in enumerate(regions + several + names + entries + layouts + long):
+    questions = ["endpoints", "endpoints from=0x18 count=32", "domains from=1 count=128",
+                 "mappings domain=1", "mappings domain=0x2 from=0xfffffffffffff000 count=1",
+                 "translate endpoint=0xffff0005 address=4096", "mappings", "domains domain=1",
+                 "domains from=1 from=2", "translate endpoint=1", "endpoints count=33", "domains "]
+    faults = ["nothing", "requests type=map status=NOMEM", "requests type=probe status=IOERR count=7",
+              "accesses endpoint=0x18", "accesses endpoint=24 count=4294967295 reason=domain",
+              "record endpoint=0x18 address=0x1000 reason=unknown access=rw",
+              "requests type=map status=OK", "accesses endpoint=x", "nothing now"]
+    for number, text in enumerate(regions + several + names + entries + layouts + long +
+                                  questions + faults):
         for room in (0, 1, 40, 255):
             # Room for a sentence, for names and regions, then which region the machine has.
             yield bytes([room, number % 8, number % 3]) + text.encode()

@@ -356,6 +356,52 @@ TEST(Stress, W7_W20_NothingIsReachedAfterAnUnmapOfManyPages)
     EXPECT_EQ(lost, 0u);
 }
 
+// Each access that is armed is taken once, by whoever comes first, and views beside it see no
+// more and no less.
+TEST(Stress, MOD_26_AsManyAccessesFaultAsAreArmed)
+{
+    Config config;
+    config.fault_injection = true;
+    Machine machine(config);
+    Function &function = machine.add(0x18);
+    ASSERT_EQ(machine.attach(1, 0x18), OK);
+    ASSERT_EQ(machine.map(1, 0, kPages * kPage - 1, 0), OK);
+
+    std::atomic<bool> stop{false};
+    std::atomic<uint64_t> faults{0};
+    std::vector<std::thread> threads;
+    for (unsigned seed = 1; seed <= 3; seed++) {
+        threads.emplace_back([&, seed] {
+            std::mt19937 random(seed);
+            ViommuTranslation translation;
+            while (!stop.load(std::memory_order_relaxed)) {
+                Machine::translate(function, random() % (kPages * kPage), RW, translation);
+                faults += translation.rights == 0;
+            }
+        });
+    }
+    const ViommuInjection wanted{VIOMMU_INJECT_ACCESSES, 1, 1, 2, R, 0x18, 0, 100};
+    constexpr uint64_t kRounds = 50;
+    for (uint64_t round = 1; round <= kRounds; round++) {
+        ASSERT_TRUE(viommu_engine_inject(machine.engine(), &wanted, nullptr, 0));
+        while (viommu_endpoint_armed_accesses(function.endpoint) != 0) {
+            ViommuLook look{};
+            viommu_endpoint_look(function.endpoint, 0x1000, &look);
+            ASSERT_EQ(look.rights, RW);
+            machine.pop();
+        }
+    }
+    stop = true;
+    for (std::thread &thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(faults, kRounds * wanted.count);
+    ViommuFaultCounts counts{};
+    viommu_engine_fault_counts(machine.engine(), &counts);
+    EXPECT_EQ(counts.mapping, kRounds * wanted.count);
+    EXPECT_EQ(machine.stats().faults, kRounds * wanted.count);
+}
+
 TEST(Stress, W21_FaultsOfManyThreadsAreAllAccountedFor)
 {
     Machine machine;

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Faults that are made on request, for people who test drivers: docs/injection.md.
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+
+#include "hw/machine/registry.h"
+#include "hw/virtio/device.h"
+#include "trace-viommu.h"
+
+static void viommu_set_inject(Object *obj, const char *value, Error **errp)
+{
+    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
+    char sentence[VIOMMU_SENTENCE];
+    ViommuInjection wanted;
+
+    viommu_assert_big_lock();
+    if (!s->req_vq) {
+        error_setg(errp, "inject: the device is not realized");
+        return;
+    }
+    if (!viommu_injection_parse(value, &wanted, sentence, sizeof(sentence)) ||
+        !viommu_engine_inject(s->unit.engine, &wanted, sentence,
+                              sizeof(sentence))) {
+        error_setg(errp, "%s", sentence);
+        return;
+    }
+    trace_viommu_inject(value);
+    if (wanted.kind == VIOMMU_INJECT_RECORD) {
+        viommu_queue_kick(s);
+    }
+}
+
+static void visit_u64(Visitor *v, const char *name, uint64_t value)
+{
+    visit_type_uint64(v, name, &value, NULL);
+}
+
+static void visit_text(Visitor *v, const char *name, const char *text)
+{
+    char *value = (char *)text;
+
+    visit_type_str(v, name, &value, NULL);
+}
+
+static void visit_armed(ViommuSpace *space, void *opaque)
+{
+    Visitor *v = opaque;
+    uint32_t left = viommu_endpoint_armed_accesses(space->endpoint);
+
+    if (left && visit_start_struct(v, NULL, NULL, 0, NULL)) {
+        visit_u64(v, "endpoint", viommu_registry_endpoint_id(space));
+        visit_u64(v, "left", left);
+        visit_end_struct(v, NULL);
+    }
+}
+
+static void visit_requests(Visitor *v, VirtIOIOMMU *s)
+{
+    ViommuArmedRequests armed[VIOMMU_T_PROBE];
+    size_t n = viommu_engine_armed_requests(s->unit.engine, armed);
+
+    for (size_t i = 0; i < n && visit_start_struct(v, NULL, NULL, 0, NULL); i++) {
+        visit_text(v, "type", armed[i].type);
+        visit_text(v, "status", armed[i].status);
+        visit_u64(v, "left", armed[i].left);
+        visit_end_struct(v, NULL);
+    }
+}
+
+static void viommu_get_injected(Object *obj, Visitor *v, const char *name,
+                                void *opaque, Error **errp)
+{
+    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
+    bool possible = s->req_vq && s->fault_injection;
+
+    if (!visit_start_struct(v, name, NULL, 0, errp)) {
+        return;
+    }
+    if (visit_start_list(v, "requests", NULL, 0, NULL)) {
+        if (possible) {
+            visit_requests(v, s);
+        }
+        visit_end_list(v, NULL);
+    }
+    if (visit_start_list(v, "accesses", NULL, 0, NULL)) {
+        if (possible) {
+            viommu_registry_for_each_space(&s->unit, visit_armed, v);
+        }
+        visit_end_list(v, NULL);
+    }
+    visit_end_struct(v, NULL);
+}
+
+void viommu_inject_register(ObjectClass *klass)
+{
+    object_class_property_add_str(klass, "inject", NULL, viommu_set_inject);
+    object_class_property_set_description(klass, "inject",
+        "with fault-injection=on, make faults: requests type=T status=S, "
+        "accesses endpoint=ID, record endpoint=ID address=IOVA, or nothing");
+    object_class_property_add(klass, "injected", "struct", viommu_get_injected,
+                              NULL, NULL, NULL);
+    object_class_property_set_description(klass, "injected",
+        "what 'inject' has armed and how much of it is left (read only)");
+}
