@@ -52,10 +52,15 @@ static void visit_request_counts(Visitor *v, const ViommuEngine *engine)
 static void viommu_get_endpoints(Object *obj, Visitor *v, const char *name,
                                  void *opaque, Error **errp)
 {
+    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
+
     if (!visit_start_list(v, name, NULL, 0, errp)) {
         return;
     }
-    viommu_registry_for_each_space(&VIRTIO_IOMMU(obj)->unit, visit_space, v);
+    /* Those of a device that was taken away bypass for good, whatever it would say. */
+    if (s->req_vq) {
+        viommu_registry_for_each_space(&s->unit, visit_space, v);
+    }
     visit_end_list(v, NULL);
 }
 
