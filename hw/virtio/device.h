@@ -71,6 +71,11 @@ void viommu_register_types(void);
 /* After every change of the config space that the guest did not write. */
 void viommu_refresh_config_copy(VirtIOIOMMU *s);
 
+/* endpoints.c */
+
+/* What 'inspected' says to the question 'endpoints'. */
+bool viommu_answer_endpoints(VirtIOIOMMU *s, Visitor *v, Error **errp);
+
 /* inject.c */
 
 void viommu_inject_register(ObjectClass *klass);

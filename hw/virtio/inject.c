@@ -8,6 +8,7 @@
 
 #include "hw/machine/registry.h"
 #include "hw/virtio/device.h"
+#include "hw/virtio/visit.h"
 #include "trace-viommu.h"
 
 static void viommu_set_inject(Object *obj, const char *value, Error **errp)
@@ -31,18 +32,6 @@ static void viommu_set_inject(Object *obj, const char *value, Error **errp)
     if (wanted.kind == VIOMMU_INJECT_RECORD) {
         viommu_queue_kick(s);
     }
-}
-
-static void visit_u64(Visitor *v, const char *name, uint64_t value)
-{
-    visit_type_uint64(v, name, &value, NULL);
-}
-
-static void visit_text(Visitor *v, const char *name, const char *text)
-{
-    char *value = (char *)text;
-
-    visit_type_str(v, name, &value, NULL);
 }
 
 static void visit_armed(ViommuSpace *space, void *opaque)

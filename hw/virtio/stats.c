@@ -8,24 +8,7 @@
 
 #include "hw/machine/registry.h"
 #include "hw/virtio/device.h"
-
-static void visit_u64(Visitor *v, const char *name, uint64_t value,
-                      Error **errp)
-{
-    visit_type_uint64(v, name, &value, errp);
-}
-
-static void visit_flag(Visitor *v, const char *name, bool value, Error **errp)
-{
-    visit_type_bool(v, name, &value, errp);
-}
-
-static void visit_text(Visitor *v, const char *name, const char *text)
-{
-    char *value = (char *)text;
-
-    visit_type_str(v, name, &value, NULL);
-}
+#include "hw/virtio/visit.h"
 
 static void visit_space(ViommuSpace *space, void *opaque)
 {
@@ -37,15 +20,15 @@ static void visit_space(ViommuSpace *space, void *opaque)
     if (!visit_start_struct(v, NULL, NULL, 0, NULL)) {
         return;
     }
-    visit_u64(v, "id", viommu_registry_endpoint_id(space), NULL);
-    visit_flag(v, "attached", stats.attached, NULL);
-    visit_flag(v, "bypass", stats.bypass, NULL);
-    visit_u64(v, "domain", stats.attached ? stats.domain : 0, NULL);
-    visit_u64(v, "translations", stats.translations, NULL);
-    visit_u64(v, "faults", stats.faults, NULL);
+    visit_u64(v, "id", viommu_registry_endpoint_id(space));
+    visit_flag(v, "attached", stats.attached);
+    visit_flag(v, "bypass", stats.bypass);
+    visit_u64(v, "domain", stats.attached ? stats.domain : 0);
+    visit_u64(v, "translations", stats.translations);
+    visit_u64(v, "faults", stats.faults);
     viommu_endpoint_view(space->endpoint, &view);
     visit_text(v, "mode", view.mode);
-    visit_flag(v, "bypasses", view.bypasses, NULL);
+    visit_flag(v, "bypasses", view.bypasses);
     visit_end_struct(v, NULL);
 }
 
@@ -60,7 +43,7 @@ static void visit_request_counts(Visitor *v, const ViommuEngine *engine)
     for (size_t i = 0; i < n && visit_start_struct(v, NULL, NULL, 0, NULL); i++) {
         visit_text(v, "type", counts[i].type);
         visit_text(v, "status", counts[i].status);
-        visit_u64(v, "count", counts[i].count, NULL);
+        visit_u64(v, "count", counts[i].count);
         visit_end_struct(v, NULL);
     }
     visit_end_list(v, NULL);
@@ -69,10 +52,15 @@ static void visit_request_counts(Visitor *v, const ViommuEngine *engine)
 static void viommu_get_endpoints(Object *obj, Visitor *v, const char *name,
                                  void *opaque, Error **errp)
 {
+    VirtIOIOMMU *s = VIRTIO_IOMMU(obj);
+
     if (!visit_start_list(v, name, NULL, 0, errp)) {
         return;
     }
-    viommu_registry_for_each_space(&VIRTIO_IOMMU(obj)->unit, visit_space, v);
+    /* Those of a device that was taken away bypass for good, whatever it would say. */
+    if (s->req_vq) {
+        viommu_registry_for_each_space(&s->unit, visit_space, v);
+    }
     visit_end_list(v, NULL);
 }
 
@@ -90,19 +78,19 @@ static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
     if (!visit_start_struct(v, name, NULL, 0, errp)) {
         return;
     }
-    visit_u64(v, "translations", stats.translations, NULL);
-    visit_u64(v, "faults", stats.faults, NULL);
-    visit_u64(v, "faults-coalesced", stats.faults_coalesced, NULL);
-    visit_u64(v, "faults-dropped", stats.faults_dropped, NULL);
-    visit_u64(v, "requests", stats.requests, NULL);
-    visit_u64(v, "requests-refused", stats.requests_refused, NULL);
-    visit_u64(v, "mappings", stats.mappings, NULL);
-    visit_u64(v, "domains", stats.domains, NULL);
-    visit_u64(v, "memory", stats.memory, NULL);
-    visit_u64(v, "remembered", stats.remembered, NULL);
-    visit_flag(v, "lingering", stats.lingering, NULL);
-    visit_u64(v, "faults-domain", faults.domain, NULL);
-    visit_u64(v, "faults-mapping", faults.mapping, NULL);
+    visit_u64(v, "translations", stats.translations);
+    visit_u64(v, "faults", stats.faults);
+    visit_u64(v, "faults-coalesced", stats.faults_coalesced);
+    visit_u64(v, "faults-dropped", stats.faults_dropped);
+    visit_u64(v, "requests", stats.requests);
+    visit_u64(v, "requests-refused", stats.requests_refused);
+    visit_u64(v, "mappings", stats.mappings);
+    visit_u64(v, "domains", stats.domains);
+    visit_u64(v, "memory", stats.memory);
+    visit_u64(v, "remembered", stats.remembered);
+    visit_flag(v, "lingering", stats.lingering);
+    visit_u64(v, "faults-domain", faults.domain);
+    visit_u64(v, "faults-mapping", faults.mapping);
     visit_request_counts(v, s->unit.engine);
     visit_end_struct(v, NULL);
 }

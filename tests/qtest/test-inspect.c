@@ -458,6 +458,39 @@ static void questions_that_make_no_sense(void)
     vt_free(vt);
 }
 
+/* Its functions bypass then, and it has nothing to say of them. */
+static void a_device_that_was_taken_away(void)
+{
+    static const char *const refused[] = {"instance", "inspected"};
+    Vt *vt = vt_new();
+    QDict *answer;
+
+    vt_set_bypass(vt, 0);
+    g_assert_false(edu_write_lands(&vt->edu[0], page(0), page(0), 64));
+    qobject_unref(ask(vt, "endpoints"));
+    answer = qtest_qmp(vt->qts,
+                       "{'execute': 'qom-set', 'arguments': {'path': %s, 'property': 'realized', "
+                       "'value': false}}",
+                       BACKEND);
+    g_assert_true(qdict_haskey(answer, "return"));
+    qobject_unref(answer);
+    g_assert_true(edu_write_lands(&vt->edu[0], page(0), page(0), 64));
+    for (unsigned i = 0; i < G_N_ELEMENTS(refused); i++) {
+        assert_error(qtest_qmp(vt->qts,
+                               "{'execute': 'qom-get', 'arguments': {'path': %s, 'property': %s}}",
+                               BACKEND, refused[i]),
+                     "the device is not realized");
+    }
+    answer = qtest_qmp(vt->qts,
+                       "{'execute': 'qom-get', 'arguments': {'path': %s, 'property': 'endpoints'}}",
+                       BACKEND);
+    g_assert_cmpuint(length(answer, "return"), ==, 0);
+    qobject_unref(answer);
+    qobject_unref(get(vt, "stats"));
+    qobject_unref(get(vt, "model"));
+    vt_free(vt);
+}
+
 /* ---- MOD-22 ---- */
 
 static void translations_that_are_no_accesses(void)
@@ -562,6 +595,7 @@ static const Case cases[] = {
     {"MOD-21/domains-have-types-and-members", domains_have_types_and_members},
     {"MOD-21/mappings-come-in-pages", mappings_come_in_pages},
     {"MOD-21/questions-that-make-no-sense", questions_that_make_no_sense},
+    {"MOD-21/a-device-that-was-taken-away", a_device_that_was_taken_away},
     {"MOD-22/translations-that-are-no-accesses", translations_that_are_no_accesses},
     {"MOD-23/counters-by-type-and-reason", counters_by_type_and_reason},
 };

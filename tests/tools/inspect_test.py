@@ -129,6 +129,8 @@ class Errors(unittest.TestCase):
         asked = []
 
         def qom_get(path, property):
+            if property == "realized":
+                return True
             if property == "instance":
                 return {"index": 0, "name": "iommu0", "device": path}
             if property == "inspect":
@@ -318,6 +320,21 @@ class Rich(unittest.TestCase):
         self.assertEqual(said.count("subgraph"), 3)
         self.assertIn('"endpoint 0x38" -> "domain 0 1";', said)
         self.assertIn('"bus pxb1" -> "bridge /machine/peripheral/far-port0" [arrowhead=none];', said)
+
+
+class TakenAway(unittest.TestCase):
+    def test_it_is_said(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "qmp.sock")
+            with bench.machine(OPTIONS.qemu, path,
+                               ["-device", "virtio-iommu-pci,id=iommu0,bus=pcie.0,addr=2"]) as qemu:
+                self.assertEqual(inspect(path)[0], 0)
+                qemu.qmp("qom-set", path="/machine/peripheral/iommu0/virtio-backend",
+                         property="realized", value=False)
+                status, said, errors = inspect(path)
+        self.assertEqual((status, said), (1, ""))
+        self.assertIn("/machine/peripheral/iommu0 was taken away: what was behind it bypasses",
+                      errors)
 
 
 class RunningGuest(unittest.TestCase):

@@ -95,18 +95,21 @@ def _backend(qmp, path):
 
 def find(qmp):
     """The IOMMUs of the machine.  Raises a sentence if there are none that can be looked into."""
-    found, strangers = [], []
+    found, strangers, gone = [], [], []
     for container in CONTAINERS:
         for name, kind in sorted(qmp.list(container).items()):
             match = CHILD.fullmatch(kind)
             if not match or not match[1].startswith(TYPES):
                 continue
             path = _backend(qmp, f"{container}/{name}")
-            properties = qmp.list(path)
-            if "inspected" in properties:
+            if "inspected" not in qmp.list(path):
+                strangers.append(f"{container}/{name}")
+            elif qmp.get(path, "realized"):
                 found.append(Iommu(qmp, path))
             else:
-                strangers.append(f"{container}/{name}")
+                gone.append(f"{container}/{name}")
+    if not found and gone:
+        raise QmpError(f"{', '.join(gone)} was taken away: what was behind it bypasses")
     if not found and strangers:
         raise QmpError(f"{', '.join(strangers)} cannot be looked into: it is QEMU's own "
                        "virtio-iommu, or one of an older viommu")
