@@ -18,6 +18,7 @@ import unittest
 from pathlib import Path
 
 QEMU, DEBIAN, PLUGIN, PATCHED = sys.argv[1:5]
+INSPECT = str(Path(__file__).resolve().parents[2] / "tools/viommu-inspect")
 MACHINE = ["-machine", "q35", "-nodefaults", "-display", "none", "-m", "64"]
 DISK = ["-blockdev", "null-co,node-name=d", "-device", "virtio-blk-pci,drive=d,addr=5,"
         "iommu_platform=on,disable-legacy=on"]
@@ -198,6 +199,18 @@ class PackedRings(unittest.TestCase):
 
     def test_can_be_left_alone(self):
         self.assertEqual(self.packed(argument=",packed-rings=off"), [False, False])
+
+
+class Inspect(unittest.TestCase):
+    def test_finds_the_device_under_its_name(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/for-it"
+            with Machine(QEMU, *MACHINE, *DISK, "-device", "virtio-iommu-pci,id=iommu0,addr=2",
+                         "-qmp", f"unix:{path},server=on,wait=off"):
+                done = subprocess.run([INSPECT, "--json", path, "instances"], capture_output=True,
+                                      text=True, timeout=LIMIT, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("iommu0", done.stdout)
 
 
 class Tables(unittest.TestCase):

@@ -5,7 +5,8 @@ import re
 from .qmp import QmpError, Refused
 
 CONTAINERS = ("/machine/peripheral", "/machine/peripheral-anon")
-TYPES = ("virtio-iommu-pci", "virtio-iommu-device", "virtio-iommu-mmio", "virtio-iommu")
+# The last is the plugin's, in a QEMU that has a virtio-iommu of its own.
+TYPES = ("virtio-iommu-pci", "virtio-iommu-device", "virtio-iommu-mmio", "virtio-iommu", "viommu-pci")
 CHILD = re.compile(r"child<(.+)>")
 ADDRESS = re.compile(r"(?:([0-9a-f]{1,4}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.I)
 TRIES = 20  # of a question that another client keeps replacing
