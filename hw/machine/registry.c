@@ -173,33 +173,6 @@ uint32_t viommu_registry_endpoint_id(const ViommuSpace *space)
     return PCI_BUILD_BDF(pci_bus_num(space->place.bus), space->place.devfn);
 }
 
-static gint space_cmp(gconstpointer a, gconstpointer b, gpointer unused)
-{
-    uint32_t ida = viommu_registry_endpoint_id(a);
-    uint32_t idb = viommu_registry_endpoint_id(b);
-
-    return (ida > idb) - (ida < idb);
-}
-
-void viommu_registry_for_each_space(ViommuUnit *unit,
-                                    void (*visit)(ViommuSpace *space,
-                                                  void *opaque),
-                                    void *opaque)
-{
-    g_autoptr(GList) list = g_hash_table_get_values(viommu_registry_spaces());
-
-    list = g_list_sort_with_data(list, space_cmp, NULL);
-    for (GList *l = list; l; l = l->next) {
-        ViommuSpace *space = l->data;
-        uint32_t id;
-
-        /* A device that failed to be realized leaves a space without anyone. */
-        if (space->unit == unit && viommu_registry_own_id(space, &id)) {
-            visit(space, opaque);
-        }
-    }
-}
-
 typedef struct Numbered {
     uint32_t id;
     ViommuSpace *space;
@@ -239,6 +212,7 @@ GPtrArray *viommu_registry_spaces_from(ViommuUnit *unit, uint32_t from,
         Numbered *one = &g_array_index(all, Numbered, i);
         uint32_t id;
 
+        /* A device that failed to be realized leaves a space without anyone. */
         if (!viommu_registry_own_id(one->space, &id)) {
             continue;
         }
@@ -249,6 +223,20 @@ GPtrArray *viommu_registry_spaces_from(ViommuUnit *unit, uint32_t from,
         }
     }
     return found;
+}
+
+void viommu_registry_for_each_space(ViommuUnit *unit,
+                                    void (*visit)(ViommuSpace *space,
+                                                  void *opaque),
+                                    void *opaque)
+{
+    int64_t next;
+    g_autoptr(GPtrArray) spaces =
+        viommu_registry_spaces_from(unit, 0, G_MAXUINT, &next);
+
+    for (guint i = 0; i < spaces->len; i++) {
+        visit(g_ptr_array_index(spaces, i), opaque);
+    }
 }
 
 bool viommu_registry_resolve(ViommuUnit *unit, uint32_t id, ViommuIdentity *out)

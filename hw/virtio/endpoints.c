@@ -104,14 +104,10 @@ static void visit_bridges(Visitor *v, PCIBus *bus)
 /* Where it is: the root bus, and the bridges from there on. */
 static void visit_place(Visitor *v, const ViommuPlace *place)
 {
-    PCIBus *root = place->bus;
-    g_autofree char *name = NULL;
+    g_autofree char *name =
+        place->bus ? viommu_pci_root_bus_name(viommu_pci_root_bus(place->bus))
+                   : g_strdup(VIOMMU_PLATFORM_BUS);
 
-    while (root && !pci_bus_is_root(root)) {
-        root = pci_get_bus(root->parent_dev);
-    }
-    name = root ? viommu_pci_root_bus_name(root)
-                : g_strdup(VIOMMU_PLATFORM_BUS);
     visit_text(v, "root-bus", name);
     if (begin_list(v, "bridges")) {
         if (place->bus) {

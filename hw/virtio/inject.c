@@ -39,10 +39,10 @@ static void visit_armed(ViommuSpace *space, void *opaque)
     Visitor *v = opaque;
     uint32_t left = viommu_endpoint_armed_accesses(space->endpoint);
 
-    if (left && visit_start_struct(v, NULL, NULL, 0, NULL)) {
+    if (left && begin_struct(v, NULL)) {
         visit_u64(v, "endpoint", viommu_registry_endpoint_id(space));
         visit_u64(v, "left", left);
-        visit_end_struct(v, NULL);
+        end_struct(v);
     }
 }
 
@@ -51,11 +51,11 @@ static void visit_requests(Visitor *v, VirtIOIOMMU *s)
     ViommuArmedRequests armed[VIOMMU_T_PROBE];
     size_t n = viommu_engine_armed_requests(s->unit.engine, armed);
 
-    for (size_t i = 0; i < n && visit_start_struct(v, NULL, NULL, 0, NULL); i++) {
+    for (size_t i = 0; i < n && begin_struct(v, NULL); i++) {
         visit_text(v, "type", armed[i].type);
         visit_text(v, "status", armed[i].status);
         visit_u64(v, "left", armed[i].left);
-        visit_end_struct(v, NULL);
+        end_struct(v);
     }
 }
 
@@ -68,19 +68,19 @@ static void viommu_get_injected(Object *obj, Visitor *v, const char *name,
     if (!visit_start_struct(v, name, NULL, 0, errp)) {
         return;
     }
-    if (visit_start_list(v, "requests", NULL, 0, NULL)) {
+    if (begin_list(v, "requests")) {
         if (possible) {
             visit_requests(v, s);
         }
-        visit_end_list(v, NULL);
+        end_list(v);
     }
-    if (visit_start_list(v, "accesses", NULL, 0, NULL)) {
+    if (begin_list(v, "accesses")) {
         if (possible) {
             viommu_registry_for_each_space(&s->unit, visit_armed, v);
         }
-        visit_end_list(v, NULL);
+        end_list(v);
     }
-    visit_end_struct(v, NULL);
+    end_struct(v);
 }
 
 void viommu_inject_register(ObjectClass *klass)

@@ -17,7 +17,7 @@ static void visit_space(ViommuSpace *space, void *opaque)
     ViommuEndpointView view;
 
     viommu_endpoint_stats(space->endpoint, &stats);
-    if (!visit_start_struct(v, NULL, NULL, 0, NULL)) {
+    if (!begin_struct(v, NULL)) {
         return;
     }
     visit_u64(v, "id", viommu_registry_endpoint_id(space));
@@ -29,7 +29,7 @@ static void visit_space(ViommuSpace *space, void *opaque)
     viommu_endpoint_view(space->endpoint, &view);
     visit_text(v, "mode", view.mode);
     visit_flag(v, "bypasses", view.bypasses);
-    visit_end_struct(v, NULL);
+    end_struct(v);
 }
 
 static void visit_request_counts(Visitor *v, const ViommuEngine *engine)
@@ -37,16 +37,16 @@ static void visit_request_counts(Visitor *v, const ViommuEngine *engine)
     ViommuRequestCount counts[VIOMMU_REQUEST_COUNTS];
     size_t n = engine ? viommu_engine_request_counts(engine, counts) : 0;
 
-    if (!visit_start_list(v, "requests-by-status", NULL, 0, NULL)) {
+    if (!begin_list(v, "requests-by-status")) {
         return;
     }
-    for (size_t i = 0; i < n && visit_start_struct(v, NULL, NULL, 0, NULL); i++) {
+    for (size_t i = 0; i < n && begin_struct(v, NULL); i++) {
         visit_text(v, "type", counts[i].type);
         visit_text(v, "status", counts[i].status);
         visit_u64(v, "count", counts[i].count);
-        visit_end_struct(v, NULL);
+        end_struct(v);
     }
-    visit_end_list(v, NULL);
+    end_list(v);
 }
 
 static void viommu_get_endpoints(Object *obj, Visitor *v, const char *name,
@@ -61,7 +61,7 @@ static void viommu_get_endpoints(Object *obj, Visitor *v, const char *name,
     if (s->req_vq) {
         viommu_registry_for_each_space(&s->unit, visit_space, v);
     }
-    visit_end_list(v, NULL);
+    end_list(v);
 }
 
 static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
@@ -92,7 +92,7 @@ static void viommu_get_stats(Object *obj, Visitor *v, const char *name,
     visit_u64(v, "faults-domain", faults.domain);
     visit_u64(v, "faults-mapping", faults.mapping);
     visit_request_counts(v, s->unit.engine);
-    visit_end_struct(v, NULL);
+    end_struct(v);
 }
 
 void viommu_stats_register(ObjectClass *klass)
