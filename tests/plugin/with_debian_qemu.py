@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Runs a test program with Debian's own QEMU, unmodified, and viommu's plugin in it.
 
-    with_debian_qemu.py WRAPPER PLUGIN PROGRAM [ARGUMENT]...
+    with_debian_qemu.py WRAPPER PLUGIN SERIES PROGRAM [ARGUMENT]...
 
 In the arguments @qemu@ stands for a folder with the programs qemu-system-ARCHITECTURE, which
 start Debian's through WRAPPER (tools/qemu-viommu), and @debian@ for one where they do not.
-The status is 77 where Debian has no such QEMU for this machine.
+The status is 77 where Debian has no QEMU of SERIES, which PLUGIN is built for, for this machine.
 """
 import os
 import shlex
@@ -61,9 +61,9 @@ def link(source, target):
 
 
 def main():
-    if len(sys.argv) < 4:
+    if len(sys.argv) < 5:
         sys.exit(__doc__)
-    wrapper, plugin, program, *arguments = sys.argv[1:]
+    wrapper, plugin, series, program, *arguments = sys.argv[1:]
     try:
         programs, version = debian_qemu.programs(lambda text: print(text, file=sys.stderr))
     except debian_qemu.NotHere as err:
@@ -71,6 +71,10 @@ def main():
         sys.exit(SKIPPED)
     except (fetch.FetchError, OSError) as err:
         sys.exit(f"debian_qemu: {err}")
+    if not version.startswith(f"1:{series}."):
+        print(f"skipped: Debian's QEMU for this machine is {version}, and the plugin is built for "
+              f"{series}", file=sys.stderr)
+        sys.exit(SKIPPED)
     print(f"with Debian's QEMU {version}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="viommu-plugin.") as name:
         folders(Path(name), wrapper, plugin, programs)
